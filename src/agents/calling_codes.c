@@ -365,7 +365,7 @@ fill(void)
 {
 	int			i;
 
-	for (i = 0; i < lengthof(plans); i++)
+	for (i = 0; i < (int) lengthof(plans); i++)
 	{
 		const LrCallingPlan *plan = &plans[i];
 		Zone	   *zone = &zones[plan->code];

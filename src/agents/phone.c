@@ -196,7 +196,7 @@ is_extension(const char *text, const char *end)
 
 	if (*p == ';')
 		p++;
-	for (i = 0; i < lengthof(words); i++)
+	for (i = 0; i < (int) lengthof(words); i++)
 	{
 		const char *word = words[i];
 		const char *q = p;

@@ -1,0 +1,69 @@
+-- grants: who may do what, and what a dump has to carry. Nothing that acts is open to PUBLIC.
+
+REVOKE ALL ON ALL TABLES IN SCHEMA leadroute FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA leadroute FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA leadroute FROM PUBLIC;
+GRANT USAGE ON SCHEMA leadroute TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+
+-- Everybody with a role may read the configuration, and check what the library is.
+GRANT SELECT ON leadroute.policies, leadroute.policy_versions, leadroute.policy_history, leadroute.documents, leadroute.agents,
+    leadroute.pools, leadroute.pool_members, leadroute.owners, leadroute.attached_tables
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.library_version(), leadroute.standard_classes()
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+
+-- Authors write policies and what they refer to, and attach tables that they own.
+GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.publish_policy(text, jsonb, text), leadroute.publish_scorecard(text, jsonb, text),
+    leadroute.publish_jurisdictions(text, jsonb, text), leadroute.attach_table(regclass, jsonb, jsonb, text, text[], text[]),
+    leadroute.detach_table(regclass), leadroute.create_leads_table(text, text), leadroute.setup(text, text[]),
+    leadroute.generate_leads(bigint, bigint)
+    TO leadroute_author;
+GRANT INSERT, UPDATE, DELETE ON leadroute.owners, leadroute.pools, leadroute.pool_members TO leadroute_author;
+GRANT SELECT, INSERT, UPDATE, DELETE ON leadroute.firmographics TO leadroute_author;
+GRANT USAGE ON SEQUENCE leadroute.owner_ids, leadroute.pool_ids, leadroute.lead_ids TO leadroute_author;
+
+-- Approvers make versions active.
+GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
+    TO leadroute_approver;
+
+-- Operators run the routing, and switch owners on and off.
+GRANT EXECUTE ON FUNCTION leadroute.submit_lead(jsonb, regclass), leadroute.attachment_of(regclass), leadroute.lead_of(regclass, text),
+    leadroute.route_lead(bigint, text), leadroute.route_leads(bigint[], text), leadroute.route_pending(regclass, bigint),
+    leadroute.generate_leads(bigint, bigint)
+    TO leadroute_operator;
+GRANT UPDATE (available) ON leadroute.owners TO leadroute_operator;
+GRANT USAGE ON SEQUENCE leadroute.lead_ids TO leadroute_operator;
+
+-- Agents are registered by whom they run as.
+GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text), leadroute.deprecate_agent(text, text, boolean)
+    TO leadroute_agent;
+
+-- Operators and auditors read the record and prove it. What they read holds no direct identifiers.
+GRANT SELECT ON leadroute.lead_states, leadroute.decisions, leadroute.provenance, leadroute.lead_timeline, leadroute.routing_metrics,
+    leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.environments, leadroute.entries
+    TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.entry_evidence(bytea, integer), leadroute.entry_steps(bytea, integer), leadroute.explain_decision(bigint),
+    leadroute.verify_decision(bigint), leadroute.differences(text, jsonb, jsonb), leadroute.reconcile(regclass, timestamptz),
+    leadroute.unrouted(regclass)
+    TO leadroute_operator, leadroute_auditor;
+GRANT SELECT ON leadroute.policy_acts TO leadroute_auditor;
+
+-- What users fill goes into dumps, but for what this script fills itself. Partitions of the record, sequences of pools and
+-- leads tables are no members of the extension and go into dumps by themselves.
+DO $$
+DECLARE
+    t record;
+BEGIN
+    FOR t IN SELECT * FROM (VALUES
+        ('leadroute.attached_tables', ''), ('leadroute.lead_keys', ''), ('leadroute.lead_states', ''),
+        ('leadroute.agents', 'WHERE kind <> ''builtin'''), ('leadroute.documents', 'WHERE document_id >= 1000'),
+        ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_acts', ''),
+        ('leadroute.owners', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.pool_revisions', ''),
+        ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
+        ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),
+        ('leadroute.policy_ids', ''), ('leadroute.policy_version_ids', ''), ('leadroute.policy_act_ids', ''), ('leadroute.owner_ids', ''),
+        ('leadroute.pool_ids', ''), ('leadroute.pool_revision_ids', ''), ('leadroute.environment_ids', ''), ('leadroute.run_ids', '')
+    ) AS v (name, filter) LOOP
+        PERFORM pg_extension_config_dump(t.name, t.filter);
+    END LOOP;
+END $$;

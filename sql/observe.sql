@@ -1,0 +1,71 @@
+-- observe: what goes through, how long it takes, and whether all is accounted for.
+
+CREATE VIEW leadroute.routing_metrics AS
+    SELECT date_trunc('minute', e.as_of) AS minute, y.name AS policy, v.version AS policy_version, count(*) AS decisions,
+           count(*) / 60.0 AS decisions_per_second,
+           count(*) FILTER (WHERE e.outcome = 'assigned') AS assigned,
+           count(*) FILTER (WHERE e.outcome = 'nurture') AS nurture,
+           count(*) FILTER (WHERE e.outcome = 'rejected') AS rejected,
+           count(*) FILTER (WHERE e.outcome = 'no_rule') AS no_rule,
+           count(*) FILTER (WHERE e.outcome = 'quarantined') AS quarantined,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY e.duration_us) AS duration_us_median,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY e.duration_us) AS duration_us_p95,
+           percentile_cont(0.99) WITHIN GROUP (ORDER BY e.duration_us) AS duration_us_p99
+    FROM leadroute.entries e
+    JOIN leadroute.policy_versions v USING (policy_version_id)
+    JOIN leadroute.policies y USING (policy_id)
+    GROUP BY 1, 2, 3;
+COMMENT ON VIEW leadroute.routing_metrics IS 'Decisions by minute and policy version: how many, with which outcomes, and the time a lead took, in microseconds. Filter on minute: other partitions of the record are then not read.';
+
+CREATE FUNCTION leadroute.reconcile(relation regclass DEFAULT NULL, since timestamptz DEFAULT '-infinity')
+    RETURNS TABLE (leads_table text, problem text, lead_id bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = '3' SET bytea_output = 'hex'
+AS $$
+DECLARE
+    t record;
+    key_expression text;
+    lead_expression text;
+    key_join text;
+BEGIN
+    IF relation IS NOT NULL AND NOT EXISTS (SELECT FROM leadroute.attached_tables a WHERE a.relation = reconcile.relation) THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = format('table %s is not attached', relation),
+            HINT = 'Attach it with leadroute.attach_table().';
+    END IF;
+    FOR t IN SELECT a.* FROM leadroute.attached_tables a WHERE a.relation IS NOT NULL AND (reconcile.relation IS NULL OR a.relation = reconcile.relation) LOOP
+        IF t.keyed THEN
+            SELECT CASE cardinality(t.key_columns) WHEN 1 THEN string_agg(format('t.%I::text', c), '')
+                   ELSE 'jsonb_build_array(' || string_agg(format('t.%I::text', c), ', ' ORDER BY i) || ')::text' END
+            INTO key_expression FROM unnest(t.key_columns) WITH ORDINALITY AS u (c, i);
+            key_join := format('LEFT JOIN leadroute.lead_keys k ON k.source_id = %s AND k.key = %s', t.source_id, key_expression);
+            lead_expression := 'k.lead_id';
+        ELSE
+            key_join := '';
+            lead_expression := format('t.%I', t.key_columns[1]);
+        END IF;
+        RETURN QUERY EXECUTE format(
+            'SELECT %1$L::text, ''row without a state'', %2$s FROM %3$s t %4$s LEFT JOIN leadroute.lead_states s ON s.lead_id = %2$s WHERE s.lead_id IS NULL
+             UNION ALL
+             SELECT %1$L, ''row with a closed state'', s.lead_id FROM %3$s t %4$s JOIN leadroute.lead_states s ON s.lead_id = %2$s WHERE s.closed_at IS NOT NULL AND s.closed_at >= $1
+             UNION ALL
+             SELECT %1$L, ''open state without a row'', s.lead_id FROM leadroute.lead_states s
+             WHERE s.source_id = %5$s AND s.closed_at IS NULL AND s.since >= $1
+               AND NOT EXISTS (SELECT FROM %3$s t %4$s WHERE %2$s = s.lead_id)',
+            t.relation_name, lead_expression, t.relation, key_join, t.source_id) USING since;
+        RETURN QUERY
+            SELECT t.relation_name, 'state without its decision', s.lead_id FROM leadroute.lead_states s
+            WHERE s.source_id = t.source_id AND s.run_id IS NOT NULL AND s.since >= reconcile.since
+              AND NOT EXISTS (SELECT FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.lead_id = s.lead_id AND e.outcome = s.outcome
+                              AND e.owner_id IS NOT DISTINCT FROM s.owner_id)
+            UNION ALL
+            SELECT t.relation_name, 'decision that neither holds nor was superseded', e.lead_id FROM leadroute.entries e
+            WHERE e.source_id = t.source_id AND e.as_of >= reconcile.since
+              AND NOT EXISTS (SELECT FROM leadroute.lead_states s WHERE s.lead_id = e.lead_id AND s.run_id = e.run_id)
+              AND NOT EXISTS (SELECT FROM leadroute.entries n WHERE n.lead_id = e.lead_id AND n.supersedes = e.run_id)
+            UNION ALL
+            SELECT t.relation_name, 'run with two entries of one number', e.lead_id FROM leadroute.entries e
+            WHERE e.source_id = t.source_id AND e.as_of >= reconcile.since GROUP BY e.lead_id, e.run_id, e.entry_no HAVING count(*) > 1;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION leadroute.reconcile(regclass, timestamptz) IS
+    'Compares rows, states and decisions. relation: one attached table; null for all. since: only states and decisions from then on. Returns what does not agree, a row each with the lead; no row if all is accounted for. Rows that wait for route_pending() with a state are no problem; rows without one are. Raises 55000 for a table that is not attached.';

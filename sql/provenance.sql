@@ -1,0 +1,307 @@
+-- provenance: the append-only record of every run, and what it takes to read, explain and verify it.
+
+-- Where decisions were made. Duplicates do no harm (see pool_revisions).
+CREATE SEQUENCE leadroute.environment_ids AS integer;
+CREATE TABLE leadroute.environments (
+    environment_id integer PRIMARY KEY DEFAULT nextval('leadroute.environment_ids'),
+    engine text NOT NULL,
+    server text NOT NULL,
+    libc text NOT NULL,
+    "collation" text NOT NULL,
+    tzdata text NOT NULL,
+    encoding text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE leadroute.environments IS 'Environments that decisions were made in: versions of engine, server, libc, collation and time zone data.';
+
+CREATE TABLE leadroute.digest_keys (
+    key_id integer PRIMARY KEY,
+    key bytea NOT NULL CHECK (length(key) = 32),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE leadroute.digest_keys IS 'Secret keys of the digests that stand in the record for what is not plain (HMAC-SHA-256, first 128 bits). Nobody but the owner reads them.';
+CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.digest_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
+
+-- A session takes 64 ids at a time: one WAL record for many leads, gaps at its end.
+CREATE SEQUENCE leadroute.run_ids MAXVALUE 9007199254740991 CACHE 64;
+COMMENT ON SEQUENCE leadroute.run_ids IS 'Run ids; unique, not dense.';
+
+CREATE TABLE leadroute.entries (
+    run_id bigint NOT NULL,
+    lead_id bigint NOT NULL,
+    as_of timestamptz NOT NULL,
+    supersedes bigint,
+    turn bigint,
+    score double precision,
+    source_id integer NOT NULL,
+    policy_version_id integer NOT NULL,
+    environment_id integer NOT NULL,
+    key_id integer NOT NULL,
+    routed_by regrole NOT NULL,
+    outcome leadroute.outcome NOT NULL,
+    rule_no integer,
+    pool_id integer,
+    pool_revision_id integer,
+    owner_id integer,
+    duration_us real NOT NULL,
+    entry_no smallint NOT NULL,
+    cause "char" NOT NULL,
+    reason_code text NOT NULL,
+    note text,
+    evidence bytea NOT NULL
+) PARTITION BY RANGE (as_of);
+ALTER TABLE leadroute.entries ALTER COLUMN evidence SET STORAGE MAIN;
+CREATE INDEX entries_run_id ON leadroute.entries (run_id);
+CREATE INDEX entries_lead_id ON leadroute.entries (lead_id);
+COMMENT ON TABLE leadroute.entries IS 'The record: what one transaction appends to a run. Append-only; read it through the views decisions, provenance and lead_timeline.';
+COMMENT ON COLUMN leadroute.entries.as_of IS 'The moment of the decision: clock_timestamp(), once per statement.';
+COMMENT ON COLUMN leadroute.entries.supersedes IS 'The run whose decision this run replaces; null for a lead''s first.';
+COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s sequence.';
+COMMENT ON COLUMN leadroute.entries.rule_no IS 'The rule that decided: its place in the policy document, from 0.';
+COMMENT ON COLUMN leadroute.entries.duration_us IS 'Time taken, in microseconds; in a statement with many leads each has its share.';
+COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending).';
+COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes, steps, rules and candidates in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
+
+CREATE FUNCTION leadroute.make_entry_partition(moment timestamptz) RETURNS regclass
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    first_day date := date_trunc('month', moment AT TIME ZONE 'UTC');
+    next_first date := first_day + interval '1 month';
+    partition_name text := 'entries_' || to_char(first_day, 'YYYY_MM');
+BEGIN
+    -- Two sessions that need the same new partition: one makes it, the other waits here, once a month at most.
+    LOCK TABLE leadroute.entries IN SHARE UPDATE EXCLUSIVE MODE;
+    IF to_regclass(format('leadroute.%I', partition_name)) IS NULL THEN
+        -- Made apart and then attached: CREATE … PARTITION OF would lock readers out of the whole record.
+        EXECUTE format('CREATE TABLE leadroute.%I (LIKE leadroute.entries INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)', partition_name);
+        EXECUTE format('ALTER TABLE leadroute.entries ATTACH PARTITION leadroute.%I FOR VALUES FROM (%L) TO (%L)', partition_name,
+                       first_day::text || ' 00:00:00+00', next_first::text || ' 00:00:00+00');
+        EXECUTE format('REVOKE ALL ON leadroute.%I FROM PUBLIC', partition_name);
+    END IF;
+    RETURN format('leadroute.%I', partition_name)::regclass;
+END $$;
+COMMENT ON FUNCTION leadroute.make_entry_partition(timestamptz) IS
+    'Makes the monthly partition (UTC) of the record that holds a moment, if it is missing; returns it. The writer calls it when it needs one.';
+
+CREATE FUNCTION leadroute.make_partitions_ahead(months integer DEFAULT 3) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF months NOT BETWEEN 0 AND 120 THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%s months is out of range', months), HINT = 'Give 0 to 120.';
+    END IF;
+    PERFORM leadroute.make_entry_partition(clock_timestamp() + make_interval(months => m)) FROM generate_series(0, months) AS m;
+    RETURN months + 1;
+END $$;
+COMMENT ON FUNCTION leadroute.make_partitions_ahead(integer) IS
+    'Makes the record''s partitions of this month and of the given number of months after it; returns how many there are then. pg_cron calls it daily (see schedule_maintenance). Raises 22023.';
+
+CREATE FUNCTION leadroute.schedule_maintenance() RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
+        RAISE NOTICE 'pg_cron is not installed in this database; the writer makes partitions when it needs them';
+        RETURN false;
+    END IF;
+    EXECUTE 'SELECT cron.schedule(''leadroute-partitions'', ''17 3 * * *'', ''SELECT leadroute.make_partitions_ahead()'')';
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION leadroute.schedule_maintenance() IS
+    'Schedules with pg_cron what is periodic: partitions of the record made ahead, daily. Returns whether pg_cron is there; without it the writer makes partitions when it needs them.';
+
+CREATE FUNCTION leadroute.entry_evidence(evidence bytea, policy_version_id integer) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_evidence';
+COMMENT ON FUNCTION leadroute.entry_evidence(bytea, integer) IS
+    'Unfolds the evidence of an entry: an object with attributes (plain ones by value, others as {"digest", "class"}), steps, and assignment (rule, rules that raised, pool, turn). Raises XX001 if it is damaged.';
+
+CREATE FUNCTION leadroute.entry_steps(evidence bytea, policy_version_id integer)
+    RETURNS TABLE (step_no integer, capability text, agent text, agent_version text, model text, status text, sqlstate text, place text,
+                   input_digest text, output jsonb, confidence real, duration_us real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_steps';
+COMMENT ON FUNCTION leadroute.entry_steps(bytea, integer) IS
+    'Unfolds the steps of an entry, a row each. status: done, failed, skipped. sqlstate and place: of a failure. input_digest: SHA-256, in hex, over what the record holds of the step''s inputs. output: what the agent gave. confidence: 0 to 1. duration_us: microseconds. Raises XX001 if it is damaged.';
+
+CREATE VIEW leadroute.decisions AS
+    SELECT e.run_id AS decision_id, e.lead_id, t.relation_name AS leads_table, e.as_of, e.outcome, e.reason_code,
+           o.reference AS owner, p.name AS pool, v.document -> 'rules' -> e.rule_no ->> 'name' AS rule, e.score,
+           y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
+           CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' END AS cause,
+           e.note, e.routed_by::text AS routed_by, e.turn,
+           coalesce(s.run_id = e.run_id, false) AS current, e.supersedes,
+           CASE WHEN s.run_id IS DISTINCT FROM e.run_id THEN
+               (SELECT n.run_id FROM leadroute.entries n WHERE n.lead_id = e.lead_id AND n.supersedes = e.run_id LIMIT 1) END AS superseded_by,
+           e.duration_us,
+           x.engine, x.server, x.libc, x."collation", x.tzdata
+    FROM leadroute.entries e
+    JOIN leadroute.policy_versions v USING (policy_version_id)
+    JOIN leadroute.policies y USING (policy_id)
+    LEFT JOIN leadroute.attached_tables t USING (source_id)
+    LEFT JOIN leadroute.lead_states s USING (lead_id)
+    LEFT JOIN leadroute.owners o ON o.owner_id = e.owner_id
+    LEFT JOIN leadroute.pools p ON p.pool_id = e.pool_id
+    LEFT JOIN leadroute.environments x USING (environment_id)
+    WHERE e.outcome <> 'pending';
+COMMENT ON VIEW leadroute.decisions IS 'Every decision ever made, a row each; current marks the one that holds, superseded_by names the one that replaced it.';
+
+CREATE VIEW leadroute.provenance AS
+    SELECT e.run_id AS decision_id, e.lead_id, e.as_of, s.step_no, s.capability, s.agent, s.agent_version, s.model, s.status, s.sqlstate, s.place,
+           s.input_digest, s.output, s.confidence, s.duration_us
+    FROM leadroute.entries e, LATERAL leadroute.entry_steps(e.evidence, e.policy_version_id) s;
+COMMENT ON VIEW leadroute.provenance IS 'Every step of every run, a row each: which agent version read what and gave what.';
+
+CREATE VIEW leadroute.lead_timeline AS
+    SELECT e.lead_id, e.as_of AS at, CASE WHEN e.supersedes IS NULL THEN 'routed' ELSE 'routed again' END AS event, e.run_id AS decision_id,
+           e.outcome, e.reason_code, o.reference AS owner, e.routed_by::text AS by_user, e.note
+    FROM leadroute.entries e LEFT JOIN leadroute.owners o USING (owner_id)
+    UNION ALL
+    SELECT s.lead_id, s.closed_at, 'closed', s.run_id, s.outcome, s.closed_reason, NULL, s.changed_by::text, NULL
+    FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL
+    UNION ALL
+    SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL
+    FROM leadroute.lead_states s WHERE s.run_id IS NULL;
+COMMENT ON VIEW leadroute.lead_timeline IS 'What happened to each lead, in order of at.';
+
+CREATE FUNCTION leadroute.recompute_decision(decision_id bigint) RETURNS TABLE (recorded jsonb, recomputed jsonb, environment jsonb, unavailable text[])
+    LANGUAGE c STABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_recompute_decision';
+COMMENT ON FUNCTION leadroute.recompute_decision(bigint) IS
+    'Decides a past run again from its record, in memory: the same policy version, as_of, pool members and turn; attributes that are not plain from the lead''s row where their digest still fits. Returns both decisions unfolded, the present environment, and the attributes that are not to be had any more: steps that read them keep their recorded output. Raises 42704 if there is no such decision.';
+
+CREATE FUNCTION leadroute.differences(path text, recorded jsonb, recomputed jsonb) RETURNS TABLE (place text, was jsonb, now jsonb)
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    key text;
+BEGIN
+    IF recorded IS NOT DISTINCT FROM recomputed THEN
+        RETURN;
+    ELSIF jsonb_typeof(recorded) = 'object' AND jsonb_typeof(recomputed) = 'object' THEN
+        FOR key IN SELECT k FROM (SELECT jsonb_object_keys(recorded) UNION SELECT jsonb_object_keys(recomputed)) AS u (k) ORDER BY k COLLATE "C" LOOP
+            RETURN QUERY SELECT * FROM leadroute.differences(path || CASE WHEN path = '' THEN '' ELSE '.' END || key, recorded -> key, recomputed -> key);
+        END LOOP;
+    ELSIF jsonb_typeof(recorded) = 'array' AND jsonb_typeof(recomputed) = 'array' THEN
+        FOR i IN 0 .. greatest(jsonb_array_length(recorded), jsonb_array_length(recomputed)) - 1 LOOP
+            RETURN QUERY SELECT * FROM leadroute.differences(path || '[' || i || ']', recorded -> i, recomputed -> i);
+        END LOOP;
+    ELSE
+        RETURN QUERY SELECT path, recorded, recomputed;
+    END IF;
+END $$;
+COMMENT ON FUNCTION leadroute.differences(text, jsonb, jsonb) IS 'Returns where two JSON values differ, a row a place, with both values; no row if they are equal. path: what the places start with.';
+
+CREATE FUNCTION leadroute.verify_decision(decision_id bigint) RETURNS TABLE (verdict text, place text, recorded jsonb, recomputed jsonb)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    again record;
+    same boolean := true;
+    difference record;
+BEGIN
+    SELECT * INTO again FROM leadroute.recompute_decision(decision_id);
+    FOR difference IN SELECT d.place, d.was, d.now FROM leadroute.differences('', again.recorded - 'environment', again.recomputed) d LOOP
+        same := false;
+        verdict := 'different'; place := difference.place; recorded := difference.was; recomputed := difference.now;
+        RETURN NEXT;
+    END LOOP;
+    FOR difference IN SELECT d.place, d.was, d.now FROM leadroute.differences('environment', again.recorded -> 'environment', again.environment) d LOOP
+        verdict := 'environment'; place := difference.place; recorded := difference.was; recomputed := difference.now;
+        RETURN NEXT;
+    END LOOP;
+    FOREACH place IN ARRAY again.unavailable LOOP
+        verdict := 'unavailable'; recorded := NULL; recomputed := NULL;
+        RETURN NEXT;
+    END LOOP;
+    IF same THEN
+        verdict := 'identical'; place := NULL; recorded := NULL; recomputed := NULL;
+        RETURN NEXT;
+    END IF;
+END $$;
+COMMENT ON FUNCTION leadroute.verify_decision(bigint) IS
+    'Decides a past run again from its record and compares. A row identical if the same came out; otherwise a row different for each place, with both values. Beside these: a row environment for each version that is another one now; a row unavailable for each attribute that the lead no longer has as it was, whose steps keep their recorded output. Raises 42704 if there is no such decision.';
+
+CREATE FUNCTION leadroute.explain_decision(decision_id bigint) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    d record;
+    s record;
+    reason jsonb;
+    members text;
+    detail text;
+BEGIN
+    SELECT v.*, e.pool_revision_id, e.rule_no, e.owner_id, w.document -> 'rules' -> e.rule_no ->> 'when' AS condition, e.evidence, e.policy_version_id
+    INTO d
+    FROM leadroute.decisions v
+    JOIN leadroute.entries e ON e.run_id = v.decision_id AND e.as_of = v.as_of
+    JOIN leadroute.policy_versions w USING (policy_version_id)
+    WHERE v.decision_id = explain_decision.decision_id;
+    IF NOT FOUND THEN
+        RAISE undefined_object USING MESSAGE = format('decision %s does not exist', decision_id), HINT = 'See the column decision_id of leadroute.decisions.';
+    END IF;
+
+    RETURN NEXT format('Decision %s: lead %s was %s.', d.decision_id, d.lead_id,
+        CASE d.outcome
+            WHEN 'assigned' THEN format('assigned to %s, in the rotation of pool %s', d.owner, d.pool)
+            WHEN 'nurture' THEN 'set aside for nurturing' WHEN 'rejected' THEN 'rejected'
+            WHEN 'no_rule' THEN 'given to nobody' WHEN 'quarantined' THEN 'quarantined for a person to look at' ELSE d.outcome::text END);
+    RETURN NEXT format('When and how: %s UTC, by version %s of policy %s, on %s%s.', to_char(d.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
+        d.policy_version, d.policy,
+        CASE d.cause WHEN 'insert' THEN 'insertion' WHEN 'update' THEN 'a change of the lead' WHEN 'manual' THEN 'request' ELSE 'catching up' END,
+        CASE WHEN d.note IS NULL THEN '' ELSE format(' (%s)', d.note) END);
+    RETURN NEXT CASE d.reason_code
+        WHEN 'rule_matched' THEN format('Why: rule %s holds: %s', quote_literal(d.rule), d.condition)
+        WHEN 'invalid_contact' THEN 'Why: it cannot be reached: no usable e-mail address or phone number.'
+        WHEN 'contact_not_permitted' THEN 'Why: the rules of its jurisdiction permit contact on no channel.'
+        WHEN 'no_rule_matched' THEN 'Why: no rule of the policy holds for it.'
+        WHEN 'no_available_member' THEN format('Why: rule %s leads to pool %s, where nobody was available.', quote_literal(d.rule), d.pool)
+        WHEN 'agent_failed' THEN 'Why: an agent failed for it; see the step below.'
+        WHEN 'unreadable_attribute' THEN format('Why: its %s cannot be read in the attribute''s type (SQLSTATE %s).',
+            leadroute.entry_evidence(d.evidence, d.policy_version_id) #>> '{unreadable,attribute}',
+            leadroute.entry_evidence(d.evidence, d.policy_version_id) #>> '{unreadable,sqlstate}')
+        ELSE CASE WHEN d.rule IS NULL THEN format('Why: %s.', d.reason_code) ELSE format('Why: rule %s holds (%s): %s', quote_literal(d.rule), d.reason_code, d.condition) END
+        END;
+
+    FOR s IN SELECT * FROM leadroute.entry_steps(d.evidence, d.policy_version_id) LOOP
+        detail := CASE
+            WHEN s.status = 'skipped' THEN 'not run: the decision stood already, or a step that it needs was not done'
+            WHEN s.status = 'failed' THEN format('failed with SQLSTATE %s%s', s.sqlstate, coalesce(' at ' || s.place, ''))
+            WHEN s.capability = 'validateContact' THEN concat_ws(', ', format('contact %s', s.output ->> 'status'), 'e-mail ' || (s.output ->> 'email'),
+                (s.output ->> 'email_kind') || ' address', CASE WHEN (s.output ->> 'role_address')::boolean THEN 'of a role' END,
+                'phone ' || (s.output ->> 'phone'),
+                (SELECT string_agg(p, ', ') FROM jsonb_array_elements_text(s.output -> 'problems') AS p))
+            WHEN s.capability = 'checkRegionalCompliance' THEN concat_ws('; ', format('contact %s under the rules of %s', s.output ->> 'status', s.output ->> 'jurisdiction'),
+                'open: ' || (SELECT string_agg(c, ', ') FROM jsonb_array_elements_text(s.output -> 'channels') AS c),
+                'because: ' || (s.output ->> 'reason'))
+            WHEN s.capability = 'enrichWithFirmographicData' THEN concat_ws('; ', s.output ->> 'status',
+                'filled: ' || (SELECT string_agg(c, ', ') FROM jsonb_array_elements_text(s.output -> 'filled') AS c))
+            WHEN s.capability = 'computeLeadScore' THEN format('score %s%s (from %s)', s.output ->> 'score', coalesce(', tier ' || (s.output ->> 'tier'), ''), s.output ->> 'base')
+            WHEN s.capability = 'assignOwner' THEN concat_ws('; ', coalesce('rule ' || quote_literal(d.rule), 'no rule holds'),
+                (SELECT string_agg(format('rule %s raised %s', x ->> 'rule_no', x ->> 'sqlstate'), ', ') FROM jsonb_array_elements(s.output -> 'errors') AS x))
+            ELSE s.output::text END;
+        RETURN NEXT format('  %s. %s (%s@%s%s): %s', s.step_no, s.capability, s.agent, s.agent_version, coalesce(', model ' || s.model, ''), detail);
+        FOR reason IN SELECT r FROM jsonb_array_elements(s.output -> 'reasons') AS r WHERE (r ->> 'points')::int <> 0 LOOP
+            RETURN NEXT format('       %s %s%s', lpad(to_char((reason ->> 'points')::int, 'SG999'), 5), reason ->> 'code', coalesce(': ' || (reason ->> 'because'), ''));
+        END LOOP;
+    END LOOP;
+
+    IF d.pool_revision_id IS NOT NULL THEN
+        SELECT string_agg(format('%s (%s%s)', coalesce(o.reference, '#' || m.owner_id), CASE WHEN m.available THEN format('weight %s', m.weight) ELSE 'unavailable' END,
+                          CASE WHEN m.owner_id = d.owner_id THEN format(', whose turn it was: turn %s', d.turn) ELSE '' END), ', ' ORDER BY m.place)
+        INTO members
+        FROM (SELECT u.*, row_number() OVER () AS place
+              FROM leadroute.pool_revisions r, unnest(r.owner_ids, r.weights, r.available) AS u (owner_id, weight, available)
+              WHERE r.pool_revision_id = d.pool_revision_id) m
+        LEFT JOIN leadroute.owners o USING (owner_id);
+        RETURN NEXT format('Candidates in pool %s: %s.', d.pool, coalesce(members, 'none'));
+    END IF;
+    IF d.supersedes IS NOT NULL THEN
+        RETURN NEXT format('It supersedes decision %s.', d.supersedes);
+    END IF;
+    IF NOT d.current THEN
+        RETURN NEXT format('It no longer holds%s.', coalesce(format(': decision %s superseded it', d.superseded_by), ''));
+    END IF;
+END $$;
+COMMENT ON FUNCTION leadroute.explain_decision(bigint) IS
+    'Says in plain language, a line a row, how a decision came about: outcome, rule, every step with its evidence, the points, and every candidate with the reason. Raises 42704 if there is no such decision.';

@@ -1,0 +1,64 @@
+-- registry: which agents exist and what each can do; and the versioned documents that steps depend on.
+
+CREATE SEQUENCE leadroute.agent_ids AS integer START 1000;
+CREATE TABLE leadroute.agents (
+    agent_id integer PRIMARY KEY DEFAULT nextval('leadroute.agent_ids'),
+    name text NOT NULL CHECK (name ~ '^[A-Za-z][A-Za-z0-9_.-]{0,62}$'),
+    version text NOT NULL CHECK (version ~ '^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$'),
+    capabilities text[] NOT NULL CHECK (cardinality(capabilities) > 0 AND array_position(capabilities, NULL) IS NULL),
+    kind text NOT NULL CHECK (kind IN ('builtin', 'sql', 'external')),
+    function text,
+    function_digest bytea,
+    owner regrole,
+    state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'deprecated', 'retired')),
+    region text,
+    description text NOT NULL DEFAULT '',
+    registered_at timestamptz NOT NULL DEFAULT now(),
+    registered_by name NOT NULL DEFAULT session_user,
+    UNIQUE (name, version),
+    CHECK ((kind = 'sql') = (function IS NOT NULL))
+);
+COMMENT ON TABLE leadroute.agents IS 'The registry: every agent version, what it can do, and whether it may be used. A version never changes but for its state.';
+COMMENT ON COLUMN leadroute.agents.capabilities IS 'Tags of the kinds of work it offers, such as validateContact.';
+COMMENT ON COLUMN leadroute.agents.kind IS 'builtin (C, in the inserting transaction), sql (a function), external (takes tasks).';
+COMMENT ON COLUMN leadroute.agents.function IS 'Of an SQL agent: schema-qualified name and argument types.';
+COMMENT ON COLUMN leadroute.agents.function_digest IS 'SHA-256 of the function''s definition when it was registered; a step whose agent no longer matches fails rather than change its meaning.';
+COMMENT ON COLUMN leadroute.agents.owner IS 'The role an SQL agent runs as: the owner of its function, who alone can register it.';
+COMMENT ON COLUMN leadroute.agents.state IS 'active; deprecated (versions that name it go on, new ones are refused); retired (its steps fail).';
+CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.agents
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
+
+INSERT INTO leadroute.agents (agent_id, name, version, capabilities, kind, description) VALUES
+    (1, 'validateContact', '1', '{validateContact}', 'builtin', 'E-mail and phone: syntax, normal form, kind of address, what is missing.'),
+    (2, 'checkRegionalCompliance', '1', '{checkRegionalCompliance}', 'builtin', 'Consent against the rules of the lead''s jurisdiction.'),
+    (3, 'enrichWithFirmographicData', '1', '{enrichWithFirmographicData}', 'builtin', 'Fills missing attributes of the company from leadroute.firmographics, by domain.'),
+    (4, 'computeLeadScore', '1', '{computeLeadScore}', 'builtin', 'Points by a scorecard, with the reason for every point.'),
+    (5, 'assignOwner', '1', '{assignOwner}', 'builtin', 'The first rule that holds chooses a pool, the pool rotates.');
+
+CREATE FUNCTION leadroute.register_agent(name text, version text, capabilities text[], function regprocedure, description text DEFAULT '') RETURNS integer
+    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_register_agent';
+COMMENT ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text) IS
+    'Registers one version of an SQL agent. capabilities: tags of the work it offers, other than the built-in ones. function: takes one jsonb, the lead''s attributes and the outputs so far, and returns jsonb, an object; it runs as its owner, who has to be the caller. Returns the agent id. Raises 42501 for somebody else''s function, 42P13 for one of another shape, 22023 for unusable names, 23505 if the version exists.';
+
+CREATE FUNCTION leadroute.deprecate_agent(name text, version text, retire boolean DEFAULT false) RETURNS void
+    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_deprecate_agent';
+COMMENT ON FUNCTION leadroute.deprecate_agent(text, text, boolean) IS
+    'Marks an agent version deprecated: policy versions that name it go on, new ones cannot. retire: its steps fail from now on, too. Raises 42704 if there is none, 42501 for somebody else''s, 0A000 for a built-in one.';
+
+CREATE SEQUENCE leadroute.document_ids AS integer START 1000;
+CREATE TABLE leadroute.documents (
+    document_id integer PRIMARY KEY DEFAULT nextval('leadroute.document_ids'),
+    kind text NOT NULL CHECK (kind IN ('scorecard', 'jurisdictions')),
+    name text NOT NULL,
+    version integer NOT NULL,
+    document jsonb NOT NULL,
+    content_hash bytea NOT NULL,
+    reason text NOT NULL,
+    published_by name NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (kind, name, version)
+);
+COMMENT ON TABLE leadroute.documents IS 'Scorecards and jurisdiction rules: immutable versions that a policy version pins by number and digest.';
+COMMENT ON COLUMN leadroute.documents.content_hash IS 'SHA-256 of the document''s text.';
+CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.documents
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();

@@ -1,0 +1,281 @@
+/*
+ * enrich.c: the agent enrichWithFirmographicData: what is known of the company behind a domain.
+ *
+ * The domain is the lead's own, or that of its business e-mail address. leadroute.firmographics gives what is missing:
+ * nothing that the lead brings is overwritten, and the lead's row is not touched; the steps behind see the filled values,
+ * and the record keeps them. The table may change any day, so a verification takes the recorded values.
+ */
+#include "agents/agents.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "common/hashfn.h"
+#include "agents/contact.h"
+#include "pipeline/pipeline.h"
+#include "policy/policy.h"
+#include "provenance/provenance.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/json.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* The columns of leadroute.firmographics behind domain, and the attributes that they fill. */
+static const int filled_attributes[] = {LR_COMPANY, LR_INDUSTRY, LR_COMPANY_SIZE, LR_COUNTRY, LR_REGION};
+#define NFILLED ((int) lengthof(filled_attributes))
+
+typedef struct Firm
+{
+	char	   *domain;			/* hash key */
+	uint32		hash;
+	uint32		status;
+	bool		found;
+	Datum		values[NFILLED];
+	bool		isnull[NFILLED];
+} Firm;
+
+#define SH_PREFIX firm
+#define SH_ELEMENT_TYPE Firm
+#define SH_KEY_TYPE char *
+#define SH_KEY domain
+#define SH_HASH_KEY(tb, key) hash_bytes((unsigned char *) (key), strlen(key))
+#define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+static void configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);
+static void prepare(LrStep *step, LrBatch *batch);
+static void run(LrStep *step, LrRun *run);
+static void unfold(const LrStep *step, const char *detail, int length, StringInfo json);
+static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
+static char *domain_of(LrRun *run);
+static void look_up(firm_hash *firms, LrBatch *batch);
+static void record_filled(LrRun *run, StringInfo detail, int attribute);
+
+/* The firms of the batch in hand. */
+static firm_hash *batch_firms;
+
+const LrBuiltin lr_enrich = {
+	.capability = "enrichWithFirmographicData",
+	.agent_id = 3,
+	.first_fact = LR_ENRICH_STATUS,
+	.nfacts = LR_SCORE - LR_ENRICH_STATUS,
+	.recomputable = false,
+	.configure = configure,
+	.prepare = prepare,
+	.run = run,
+	.unfold = unfold,
+	.restore = restore,
+};
+
+static void
+configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes)
+{
+	step->reads = bms_add_member(step->reads, LR_DOMAIN);
+	step->reads = bms_add_member(step->reads, LR_EMAIL);
+	for (int i = 0; i < NFILLED; i++)
+		step->reads = bms_add_member(step->reads, filled_attributes[i]);
+}
+
+/* Looks up all domains of the batch, each once. */
+static void
+prepare(LrStep *step, LrBatch *batch)
+{
+	firm_hash  *firms = firm_create(CurrentMemoryContext, batch->n, NULL);
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		char	   *domain = batch->runs[i].ended ? NULL : domain_of(&batch->runs[i]);
+		bool		found;
+
+		if (domain)
+		{
+			Firm	   *firm = firm_insert(firms, domain, &found);
+
+			if (!found)
+				firm->found = false;
+		}
+	}
+	if (firms->members > 0)
+		look_up(firms, batch);
+	batch_firms = firms;
+}
+
+static void
+look_up(firm_hash *firms, LrBatch *batch)
+{
+	const LrCatalog *catalog = lr_catalog();
+	Relation	rel = table_open(catalog->tables[LR_TABLE_FIRMOGRAPHICS], AccessShareLock);
+	Relation	index = index_open(catalog->firmographics_pkey, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = lr_index_beginscan(rel, index, snapshot, 1);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	firm_iterator iterator;
+	Firm	   *firm;
+	ScanKeyData key;
+
+	firm_start_iterate(firms, &iterator);
+	while ((firm = firm_iterate(firms, &iterator)) != NULL)
+	{
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(firm->domain));
+		key.sk_collation = index->rd_indcollation[0];
+		index_rescan(scan, &key, 1, NULL, 0);
+		if (!index_getnext_slot(scan, ForwardScanDirection, slot))
+			continue;
+		slot_getallattrs(slot);
+		firm->found = true;
+		for (int i = 0; i < NFILLED; i++)
+		{
+			firm->isnull[i] = slot->tts_isnull[i + 1];
+			if (firm->isnull[i])
+				continue;
+			firm->values[i] = filled_attributes[i] == LR_COMPANY_SIZE ? slot->tts_values[i + 1]
+				: PointerGetDatum(DatumGetTextPCopy(slot->tts_values[i + 1]));
+		}
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+}
+
+static void
+run(LrStep *step, LrRun *run)
+{
+	char	   *domain = domain_of(run);
+	Firm	   *firm = domain ? firm_lookup(batch_firms, domain) : NULL;
+	const char *filled[NFILLED];
+	int			nfilled = 0;
+	StringInfo	detail = NULL;
+
+	for (int i = 0; firm && firm->found && i < NFILLED; i++)
+	{
+		int			attribute = filled_attributes[i];
+
+		if (!run->isnull[attribute] || firm->isnull[i])
+			continue;
+		lr_run_set(run, attribute, firm->values[i]);
+		filled[nfilled++] = lr_facts[attribute].name;
+		if (detail == NULL)
+			detail = makeStringInfo();
+		record_filled(run, detail, attribute);
+	}
+	run->steps[step->number].detail = detail;
+	lr_run_set_texts(run, LR_ENRICH_FILLED, filled, nfilled);
+	lr_run_set_text(run, LR_ENRICH_STATUS,
+					domain == NULL ? "no_domain" : firm == NULL || !firm->found ? "no_match" : nfilled > 0 ? "enriched" : "complete");
+}
+
+/* The lead's domain, or that of its business address, in normal form; NULL if there is neither. */
+static char *
+domain_of(LrRun *run)
+{
+	if (!run->isnull[LR_DOMAIN])
+	{
+		text	   *domain = DatumGetTextPP(run->values[LR_DOMAIN]);
+		char	   *normal;
+		int			length;
+
+		if (lr_domain_normalise(VARDATA_ANY(domain), VARSIZE_ANY_EXHDR(domain), &normal, &length))
+			return normal;
+	}
+	if (run->mail.status == LR_CONTACT_OK && run->mail.kind == LR_MAIL_BUSINESS)
+		return (char *) run->mail.domain;
+	return NULL;
+}
+
+/* ---- the record: each filled attribute, by value where it is plain, otherwise by digest ---- */
+
+static void
+record_filled(LrRun *run, StringInfo detail, int attribute)
+{
+	LrClass		class = run->batch->source->classes[attribute];
+
+	appendStringInfoChar(detail, (char) attribute);
+	appendStringInfoChar(detail, class == LR_CLASS_PLAIN ? 1 : 0);
+	if (attribute == LR_COMPANY_SIZE)
+	{
+		if (class == LR_CLASS_PLAIN)
+			lr_put_varint(detail, DatumGetInt32(run->values[attribute]));
+		else
+		{
+			int32		number = DatumGetInt32(run->values[attribute]);
+			unsigned char digest[LR_DIGEST_LENGTH];
+
+			lr_digest(lr_digest_key_id(), &number, sizeof(number), digest);
+			appendBinaryStringInfo(detail, (char *) digest, sizeof(digest));
+		}
+	}
+	else if (class == LR_CLASS_PLAIN)
+		lr_put_string(detail, TextDatumGetCString(run->values[attribute]));
+	else
+	{
+		text	   *value = DatumGetTextPP(run->values[attribute]);
+		unsigned char digest[LR_DIGEST_LENGTH];
+
+		lr_digest(lr_digest_key_id(), VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), digest);
+		appendBinaryStringInfo(detail, (char *) digest, sizeof(digest));
+	}
+}
+
+static void
+unfold(const LrStep *step, const char *detail, int length, StringInfo json)
+{
+	LrReader	in = {detail, detail + length};
+
+	appendStringInfoString(json, ", \"values\": {");
+	for (int n = 0; in.at < in.end; n++)
+	{
+		int			attribute = (unsigned char) *lr_get_bytes(&in, 1);
+		bool		plain = *lr_get_bytes(&in, 1) == 1;
+
+		if (attribute >= LR_N_ATTRIBUTES)
+			break;
+		appendStringInfo(json, "%s\"%s\": ", n ? ", " : "", lr_facts[attribute].name);
+		if (!plain)
+		{
+			appendStringInfoString(json, "{\"digest\": \"");
+			for (int i = 0; i < LR_DIGEST_LENGTH; i++)
+				appendStringInfo(json, "%02x", (unsigned char) *lr_get_bytes(&in, 1));
+			appendStringInfoString(json, "\"}");
+		}
+		else if (attribute == LR_COMPANY_SIZE)
+			appendStringInfo(json, UINT64_FORMAT, lr_get_varint(&in));
+		else
+			escape_json(json, lr_get_string(&in));
+	}
+	appendStringInfoChar(json, '}');
+}
+
+/* Gives a run the values that a past run filled in; those that are not on record by value stay null. */
+static void
+restore(const LrStep *step, LrRun *run, const char *detail, int length)
+{
+	LrReader	in = {detail, detail + length};
+	StringInfo	copy = makeStringInfo();
+
+	appendBinaryStringInfo(copy, detail, length);
+	run->steps[step->number].detail = copy;
+	while (in.at < in.end)
+	{
+		int			attribute = (unsigned char) *lr_get_bytes(&in, 1);
+		bool		plain = *lr_get_bytes(&in, 1) == 1;
+
+		if (attribute >= LR_N_ATTRIBUTES)
+			break;
+		if (!plain)
+			(void) lr_get_bytes(&in, LR_DIGEST_LENGTH);
+		else if (attribute == LR_COMPANY_SIZE)
+			lr_run_set(run, attribute, Int32GetDatum((int32) lr_get_varint(&in)));
+		else
+			lr_run_set(run, attribute, CStringGetTextDatum(lr_get_string(&in)));
+	}
+}

@@ -1,0 +1,118 @@
+/*
+ * sql_agent.c: running an SQL agent: a function of the team's, in the inserting transaction.
+ *
+ * The function gets one object: the lead's attributes that are known, and the outputs of the steps so far under their
+ * capabilities. It runs as its owner, who registered it, in a security-restricted operation and an internal subtransaction:
+ * whatever it raises about data fails the step, not the statement. What it returns, an object, is the step's output.
+ */
+#include "agents/agents.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "pipeline/pipeline.h"
+#include "policy/policy.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+
+typedef struct Call
+{
+	LrStep	   *step;
+	LrRun	   *run;
+	Datum		result;
+	bool		isnull;
+} Call;
+
+static void call(void *argument);
+static Jsonb *input_of(const LrRun *run, const LrStep *step);
+static void append_fact(StringInfo json, const LrRun *run, int fact, const char *name, bool *first);
+
+/* Runs the step's function for one lead. */
+void
+lr_sql_agent_run(LrStep *step, LrRun *run)
+{
+	Call		work = {.step = step,.run = run,.isnull = true};
+	int			sqlstate;
+
+	if (!lr_guard(call, &work, &sqlstate))
+		lr_run_fail(run, step, sqlstate, NULL);
+	else if (work.isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(work.result)))
+		lr_run_fail(run, step, ERRCODE_INVALID_PARAMETER_VALUE, "output_not_an_object");
+	else
+		lr_run_set(run, step->first_fact, work.result);
+}
+
+static void
+call(void *argument)
+{
+	Call	   *work = argument;
+	LrAgent    *agent = work->step->agent;
+	LOCAL_FCINFO(fcinfo, 1);
+	PgStat_FunctionCallUsage usage;
+	LrIdentity	identity;
+	int			nest;
+
+	GetUserIdAndSecContext(&identity.user, &identity.context);
+	SetUserIdAndSecContext(agent->owner, identity.context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	nest = NewGUCNestLevel();
+	InitFunctionCallInfoData(*fcinfo, &agent->function, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(input_of(work->run, work->step));
+	fcinfo->args[0].isnull = false;
+	pgstat_init_function_usage(fcinfo, &usage);
+	work->result = FunctionCallInvoke(fcinfo);
+	pgstat_end_function_usage(&usage, true);
+	work->isnull = fcinfo->isnull;
+	AtEOXact_GUC(false, nest);
+	SetUserIdAndSecContext(identity.user, identity.context);
+}
+
+static Jsonb *
+input_of(const LrRun *run, const LrStep *step)
+{
+	const LrPolicy *policy = run->batch->policy;
+	StringInfoData json;
+	bool		first = true;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (int i = 0; i <= LR_AS_OF; i++)
+		append_fact(&json, run, i, lr_facts[i].name, &first);
+	for (int s = 0; s < step->number; s++)
+	{
+		const LrStep *earlier = &policy->steps[s];
+
+		if (run->steps[s].status != LR_STEP_DONE || (earlier->nfacts == 0))
+			continue;
+		if (earlier->builtin == NULL)
+		{
+			append_fact(&json, run, earlier->first_fact, earlier->capability, &first);
+			continue;
+		}
+		appendStringInfo(&json, "%s\"%s\": {", first ? "" : ", ", earlier->capability);
+		first = true;
+		for (int i = 0; i < earlier->nfacts; i++)
+			append_fact(&json, run, earlier->first_fact + i, lr_facts[earlier->first_fact + i].name, &first);
+		appendStringInfoChar(&json, '}');
+		first = false;
+	}
+	appendStringInfoChar(&json, '}');
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+static void
+append_fact(StringInfo json, const LrRun *run, int fact, const char *name, bool *first)
+{
+	Datum		value = run->values[fact];
+
+	if (run->isnull[fact])
+		return;
+	if (!*first)
+		appendStringInfoString(json, ", ");
+	*first = false;
+	escape_json(json, name);
+	appendStringInfoString(json, ": ");
+	lr_fact_to_json(json, fact, value);
+}

@@ -1,0 +1,56 @@
+/*
+ * compat.h: every difference between PostgreSQL 15 and 18 that concerns us.
+ *
+ * The rest of the code is written for the newest server; what an older one spells differently is given the newer
+ * spelling, or a wrapper prefixed lr_, here and nowhere else.
+ */
+#ifndef LR_COMPAT_H
+#define LR_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "catalog/namespace.h"
+#include "executor/executor.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "leadroute supports PostgreSQL 15 to 18"
+#endif
+
+#if PG_VERSION_NUM < 160000
+#include "catalog/pg_class.h"
+#define lr_owns_relation(relid, role) pg_class_ownercheck(relid, role)
+#define lr_owns_function(funcid, role) pg_proc_ownercheck(funcid, role)
+#else
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#define lr_owns_relation(relid, role) object_ownercheck(RelationRelationId, relid, role)
+#define lr_owns_function(funcid, role) object_ownercheck(ProcedureRelationId, funcid, role)
+#endif
+
+/* Inserts the index tuples of a row that is new: no speculation, no arbiters. */
+static inline void
+lr_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	list_free(ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false));
+#else
+	list_free(ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL));
+#endif
+}
+
+static inline IndexScanDesc
+lr_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* PostgreSQL 18 hides CompactAttribute behind TupleDescCompactAttr; what we need is the full form everywhere. */
+
+#endif

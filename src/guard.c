@@ -1,0 +1,76 @@
+/*
+ * guard.c: running what may raise, so that a bad lead never breaks an insert.
+ *
+ * A condition or an agent that raises an error of data costs that lead its step, not the user the statement. PostgreSQL
+ * can only go on after an error from a subtransaction, so that is where such code runs; without an XID of its own one is
+ * cheap. What concerns the session or the server rather than the data (cancel, shutdown, out of resources, serialisation
+ * failures, internal errors) is raised on. The error's message is dropped: it may hold a value of the lead; what goes on
+ * record is the SQLSTATE.
+ */
+#include "leadroute.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+/*
+ * Tells whether an error says something about the data, or the agent, rather than about the session or the server.
+ *
+ * Not: connection (08), transaction state (25, 2D), rollback (40), resources (53), limits of the program (54), locks and
+ * states of objects (55), operator (57), system (58), snapshots (72), configuration file (F0), internal (XX).
+ */
+bool
+lr_is_data_error(int sqlstate)
+{
+	static const int aborting[] = {
+		MAKE_SQLSTATE('0', '8', '0', '0', '0'), MAKE_SQLSTATE('2', '5', '0', '0', '0'),
+		MAKE_SQLSTATE('2', 'D', '0', '0', '0'), MAKE_SQLSTATE('4', '0', '0', '0', '0'),
+		MAKE_SQLSTATE('5', '3', '0', '0', '0'), MAKE_SQLSTATE('5', '4', '0', '0', '0'),
+		MAKE_SQLSTATE('5', '5', '0', '0', '0'), MAKE_SQLSTATE('5', '7', '0', '0', '0'),
+		MAKE_SQLSTATE('5', '8', '0', '0', '0'), MAKE_SQLSTATE('7', '2', '0', '0', '0'),
+		MAKE_SQLSTATE('F', '0', '0', '0', '0'), MAKE_SQLSTATE('X', 'X', '0', '0', '0')
+	};
+
+	for (int i = 0; i < (int) lengthof(aborting); i++)
+	{
+		if (ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(aborting[i]))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Runs body(argument) in an internal subtransaction. Returns true if it returned; false, with its SQLSTATE, if it raised an
+ * error of data. Raises any other error on. What body allocates in the current memory context stays.
+ */
+bool
+lr_guard(void (*body) (void *argument), void *argument, int *sqlstate)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		body(argument);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		MemoryContextSwitchTo(context);
+		if (!lr_is_data_error(code))
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		*sqlstate = code;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}

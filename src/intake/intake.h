@@ -1,0 +1,81 @@
+/*
+ * intake.h: attached tables, and reading a row of one as a lead.
+ */
+#ifndef LR_INTAKE_H
+#define LR_INTAKE_H
+
+#include "leadroute.h"
+
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "nodes/execnodes.h"
+#include "utils/rel.h"
+
+struct LrRun;
+
+typedef enum LrColumnKind
+{
+	LR_COLUMN_NONE,
+	LR_COLUMN_DIRECT,			/* the column has the attribute's type, or one of the same form */
+	LR_COLUMN_CONVERTED,
+	LR_COLUMN_CONSTANT
+} LrColumnKind;
+
+typedef struct LrColumn
+{
+	LrColumnKind kind;
+	AttrNumber	attnum;
+	ExprState  *conversion;
+	Datum		constant;
+} LrColumn;
+
+/* A table, or a partition of one, whose rows are leads: how to read them. */
+typedef struct LrSource
+{
+	Oid			relid;			/* hash key: the relation whose rows are read */
+	bool		valid;
+	MemoryContext memory;
+	int			source_id;
+	Oid			root;			/* the attached table */
+	char	   *policy;
+	bool		keyed;
+	int			nkeys;
+	AttrNumber *keys;
+	char	  **key_names;
+	FmgrInfo   *key_output;
+	bool		key_plain;		/* all key columns are classed plain */
+	LrColumn	columns[LR_N_ATTRIBUTES];
+	LrClass		classes[LR_N_ATTRIBUTES];
+	bool		converts;
+	int			nrest;			/* columns that are reachable in attributes */
+	AttrNumber *rest;
+	int			nplain_keys;	/* members of attributes that are classed plain */
+	char	  **plain_keys;
+	int			nreroute;
+	AttrNumber *reroute;
+	TupleDesc	desc;
+	ExprContext *context;
+} LrSource;
+
+/* source.c */
+extern void lr_intake_init(void);
+extern LrSource *lr_source(Relation rel);
+extern LrSource *lr_source_by_id(int source_id);
+
+/* lead.c */
+extern void lr_lead_read(const LrSource *source, TupleTableSlot *slot, struct LrRun *run);
+extern char *lr_lead_key(const LrSource *source, TupleTableSlot *slot);
+extern int64 lr_lead_id_direct(const LrSource *source, TupleTableSlot *slot);
+
+/* columns.c */
+extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot);
+extern int	lr_transmission_enter(void);
+
+/* keys.c */
+extern int64 lr_key_find(int source_id, const char *key);
+extern char *lr_key_expression(const LrSource *source);
+extern char *lr_key_condition(const LrSource *source);
+extern char *lr_root_name(const LrSource *source);
+extern bool lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot);
+
+#endif

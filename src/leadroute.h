@@ -1,0 +1,192 @@
+/*
+ * leadroute.h: what all parts share: the words of the domain as C types, and the few services that every part uses.
+ *
+ * A lead is seen as an array of facts: its attributes, the moment, and the outputs of the steps so far. Conditions, agents
+ * and the record all speak of facts by number; lr_facts[] gives each its name and type. A fact that is null is simply not
+ * known. Facts beyond LR_N_FACTS belong to one policy version: the outputs of its SQL agents, a jsonb each.
+ */
+#ifndef LEADROUTE_H
+#define LEADROUTE_H
+
+#include "postgres.h"
+
+#include "compat.h"
+#include "lib/stringinfo.h"
+#include "nodes/bitmapset.h"
+#include "utils/timestamp.h"
+
+/* The version of the library; the installed extension has to have the same. */
+#define LR_VERSION "0.1"
+
+typedef enum LrFact
+{
+	/* attributes of the lead */
+	LR_EXTERNAL_ID,
+	LR_SOURCE_SYSTEM,
+	LR_SOURCE,
+	LR_COUNTRY,
+	LR_REGION,
+	LR_LANGUAGE,
+	LR_INDUSTRY,
+	LR_COMPANY,
+	LR_DOMAIN,
+	LR_COMPANY_SIZE,
+	LR_EMAIL,
+	LR_PHONE,
+	LR_CONSENT,
+	LR_CONSENT_BASIS,
+	LR_CONSENT_AT,
+	LR_CONSENT_CHANNELS,
+	LR_PRIOR_INTERACTIONS,
+	LR_ATTRIBUTES,
+	LR_RECEIVED_AT,
+	LR_TRACEPARENT,
+	LR_N_ATTRIBUTES,
+
+	/* the moment of the decision */
+	LR_AS_OF = LR_N_ATTRIBUTES,
+
+	/* outputs of the built-in agents, in the order of lr_builtins[] */
+	LR_CONTACT_STATUS,
+	LR_CONTACT_EMAIL,
+	LR_CONTACT_EMAIL_KIND,
+	LR_CONTACT_ROLE,
+	LR_CONTACT_PHONE,
+	LR_CONTACT_PROBLEMS,
+	LR_COMPLIANCE_STATUS,
+	LR_COMPLIANCE_JURISDICTION,
+	LR_COMPLIANCE_REASON,
+	LR_COMPLIANCE_CHANNELS,
+	LR_ENRICH_STATUS,
+	LR_ENRICH_FILLED,
+	LR_SCORE,
+	LR_TIER,
+	LR_N_FACTS
+} LrFact;
+
+typedef struct LrFactInfo
+{
+	const char *capability;		/* NULL for attributes and as_of */
+	const char *name;
+	Oid			type;
+} LrFactInfo;
+
+extern const LrFactInfo lr_facts[LR_N_FACTS];
+extern void lr_fact_to_json(StringInfo json, int fact, Datum value);
+
+/* Classes of attributes, in the order of leadroute's documentation; what nobody classed is personal. */
+typedef enum LrClass
+{
+	LR_CLASS_PERSONAL,
+	LR_CLASS_DIRECT,
+	LR_CLASS_SENSITIVE,
+	LR_CLASS_PLAIN
+} LrClass;
+
+extern const char *const lr_class_names[];
+
+/* In the order of the enum type leadroute.outcome. */
+typedef enum LrOutcome
+{
+	LR_PENDING,
+	LR_ASSIGNED,
+	LR_NURTURE,
+	LR_REJECTED,
+	LR_NO_RULE,
+	LR_QUARANTINED,
+	LR_N_OUTCOMES
+} LrOutcome;
+
+extern const char *const lr_outcome_names[LR_N_OUTCOMES];
+extern bool lr_outcome_by_name(const char *name, LrOutcome *outcome);
+
+/* ---- settings ---- */
+typedef enum LrOnError
+{
+	LR_ON_ERROR_RECORD,
+	LR_ON_ERROR_ABORT
+} LrOnError;
+
+extern bool lr_enabled;
+extern int	lr_on_error;
+extern int	lr_batch_size;
+
+/* ---- catalog.c: where our objects are, and when what we hold in memory is out of date ---- */
+typedef enum LrTable
+{
+	LR_TABLE_ATTACHED,
+	LR_TABLE_LEAD_KEYS,
+	LR_TABLE_LEAD_STATES,
+	LR_TABLE_AGENTS,
+	LR_TABLE_DOCUMENTS,
+	LR_TABLE_POLICIES,
+	LR_TABLE_OWNERS,
+	LR_TABLE_POOLS,
+	LR_TABLE_POOL_MEMBERS,
+	LR_TABLE_POOL_REVISIONS,
+	LR_TABLE_FIRMOGRAPHICS,
+	LR_TABLE_ENVIRONMENTS,
+	LR_TABLE_DIGEST_KEYS,
+	LR_TABLE_ENTRIES,
+	LR_N_TABLES
+} LrTable;
+
+typedef struct LrCatalog
+{
+	Oid			schema;
+	Oid			owner;
+	Oid			tables[LR_N_TABLES];
+	Oid			run_ids;
+	Oid			lead_ids;
+	Oid			lead_keys_pkey;
+	Oid			lead_states_pkey;
+	Oid			firmographics_pkey;
+	Oid			outcome_type;
+	Oid			outcomes[LR_N_OUTCOMES];
+} LrCatalog;
+
+extern void lr_catalog_init(void);
+extern const LrCatalog *lr_catalog(void);
+
+/* Counts upward each time the table changed, as far as this session has been told. */
+extern uint64 lr_table_generation(LrTable table);
+extern void lr_table_changed(LrTable table);
+
+/* The extension's owner, for what callers may cause but not do. */
+typedef struct LrIdentity
+{
+	Oid			user;
+	int			context;
+} LrIdentity;
+
+extern void lr_become_owner(LrIdentity *saved);
+extern void lr_restore_identity(const LrIdentity *saved);
+
+/* ---- sql.c: statements of our own, run as the extension's owner ---- */
+extern void lr_sql_begin(LrIdentity *saved);
+extern void lr_sql_end(const LrIdentity *saved);
+extern uint64 lr_sql(const char *command, bool read_only, int nargs, const Oid *types, const Datum *values, const char *nulls);
+
+/* Statements that run often keep their plan for the session. */
+typedef enum LrPlan
+{
+	LR_PLAN_CHANGE_STATE,
+	LR_PLAN_WAITING,
+	LR_PLAN_ENTRY,
+	LR_PLAN_KEY_OF_LEAD,
+	LR_PLAN_SOURCE_OF_LEAD,
+	LR_PLAN_CLOSE,
+	LR_N_PLANS
+} LrPlan;
+
+extern uint64 lr_sql_kept(LrPlan plan, const char *command, int nargs, const Oid *types, const Datum *values, const char *nulls);
+extern char *lr_sql_text(uint64 row, int column);
+extern Datum lr_sql_datum(uint64 row, int column, bool *isnull);
+extern int32 lr_sql_int32(uint64 row, int column, int32 if_null);
+extern int64 lr_sql_int64(uint64 row, int column, int64 if_null);
+
+/* ---- guard.c: running what may raise ---- */
+extern bool lr_guard(void (*body) (void *argument), void *argument, int *sqlstate);
+extern bool lr_is_data_error(int sqlstate);
+
+#endif

@@ -1,0 +1,257 @@
+/*
+ * batch.c: taking a batch of leads through the steps of a policy version.
+ *
+ * The batch goes step by step, not lead by lead: an agent that looks something up does so for all leads at once. A lead's
+ * run ends when a step's stop condition holds, when an agent fails for it, or when a rule chose its target; the other leads
+ * go on. Nothing is written here, and no turn is drawn.
+ */
+#include "pipeline/pipeline.h"
+
+#include "assignment/assignment.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "provenance/provenance.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+static void run_step(LrBatch *batch, LrStep *step);
+static void end_run(LrRun *run, LrOutcome outcome, const char *reason);
+static void quarantine_unreadable(LrRun *run);
+static bool prerequisites_met(const LrStep *step, const LrRun *run);
+
+/* Prepares a batch of up to capacity leads, in the current memory context. */
+void
+lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as_of, char cause, Oid user, int capacity)
+{
+	memset(batch, 0, sizeof(*batch));
+	batch->runs = palloc(sizeof(LrRun) * capacity);
+	batch->durations = palloc0(sizeof(float) * Max(policy->nsteps, 1));
+	batch->memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute batch", ALLOCSET_DEFAULT_SIZES);
+	batch->policy = policy;
+	batch->source = source;
+	batch->as_of = as_of;
+	batch->cause = cause;
+	batch->user = user;
+}
+
+/* Adds a lead to a batch: a run whose facts are all null but as_of. */
+LrRun *
+lr_batch_add(LrBatch *batch)
+{
+	LrRun	   *run = &batch->runs[batch->n++];
+	int			nfacts = batch->policy->scope->nfacts;
+	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
+
+	memset(run, 0, sizeof(*run));
+	run->batch = batch;
+	run->values = palloc(sizeof(Datum) * nfacts);
+	run->isnull = palloc(sizeof(bool) * nfacts);
+	memset(run->isnull, true, sizeof(bool) * nfacts);
+	run->steps = palloc0(sizeof(LrStepResult) * Max(batch->policy->nsteps, 1));
+	run->turn = -1;
+	run->unreadable = -1;
+	lr_run_set(run, LR_AS_OF, TimestampTzGetDatum(batch->as_of));
+	MemoryContextSwitchTo(saved);
+	return run;
+}
+
+/* Takes all leads of a batch through the steps; each run ends with an outcome, and with its evidence but for durations. */
+void
+lr_batch_run(LrBatch *batch)
+{
+	LrPolicy   *policy = batch->policy;
+	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
+	int			nest = policy->timezone_matters ? lr_timezone_enter(policy->scope->timezone) : -1;
+	instr_time	start;
+	instr_time	end;
+
+	INSTR_TIME_SET_CURRENT(start);
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (!batch->verifying)
+			lr_evidence_attributes(&batch->runs[i]);
+		if (batch->runs[i].unreadable >= 0)
+			quarantine_unreadable(&batch->runs[i]);
+	}
+	for (int s = 0; s < policy->nsteps; s++)
+		run_step(batch, &policy->steps[s]);
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (!batch->runs[i].ended)
+			end_run(&batch->runs[i], LR_NO_RULE, "no_step_assigns");
+		lr_evidence_steps(&batch->runs[i]);
+	}
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	batch->total_duration = INSTR_TIME_GET_MICROSEC(end) / (float) Max(batch->n, 1);
+	if (nest >= 0)
+		lr_timezone_leave(nest);
+	MemoryContextSwitchTo(saved);
+}
+
+/* Empties a batch for the next leads. */
+void
+lr_batch_clear(LrBatch *batch)
+{
+	MemoryContextReset(batch->memory);
+	batch->n = 0;
+}
+
+static void
+run_step(LrBatch *batch, LrStep *step)
+{
+	ExprContext *scratch = batch->policy->evaluator->context;
+	instr_time	start;
+	instr_time	end;
+
+	INSTR_TIME_SET_CURRENT(start);
+	if (step->builtin && step->builtin->prepare && !batch->verifying)
+		step->builtin->prepare(step, batch);
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+
+		if (run->ended)
+			continue;
+		if ((i & 63) == 0)
+			CHECK_FOR_INTERRUPTS();
+		lr_step_run(step, run);
+		lr_run_apply_stops(step, run);
+		ResetExprContext(scratch);
+	}
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	batch->durations[step->number] = INSTR_TIME_GET_DOUBLE(end) * 1e6 / Max(batch->n, 1);
+}
+
+/* Runs one step for one lead: gives its outputs, or marks it failed or skipped. */
+void
+lr_step_run(LrStep *step, LrRun *run)
+{
+	LrStepResult *result = &run->steps[step->number];
+
+	if (!prerequisites_met(step, run))
+		return;
+	result->status = LR_STEP_DONE;
+	if (step->agent->retired)
+		lr_run_fail(run, step, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "agent_retired");
+	else if (step->agent->changed)
+		lr_run_fail(run, step, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "agent_changed");
+	else if (step->builtin)
+		step->builtin->run(step, run);
+	else
+		lr_sql_agent_run(step, run);
+}
+
+/* Ends the run if one of the step's stop conditions holds. */
+void
+lr_run_apply_stops(LrStep *step, LrRun *run)
+{
+	for (int i = 0; i < step->nstops && !run->ended && run->steps[step->number].status == LR_STEP_DONE; i++)
+	{
+		LrConditionError error;
+		LrTruth		truth = lr_condition_evaluate(step->stops[i].when, run->batch->policy->evaluator, run->values, run->isnull, &error);
+
+		if (truth == LR_TRUE)
+			end_run(run, step->stops[i].outcome, step->stops[i].reason);
+		else if (truth == LR_ERROR)
+			lr_run_fail(run, step, error.sqlstate, psprintf("stop_when[%d]", i));
+	}
+}
+
+static bool
+prerequisites_met(const LrStep *step, const LrRun *run)
+{
+	int			needed = -1;
+
+	while ((needed = bms_next_member(step->after, needed)) >= 0)
+	{
+		if (run->steps[needed].status != LR_STEP_DONE)
+			return false;
+	}
+	return true;
+}
+
+static void
+end_run(LrRun *run, LrOutcome outcome, const char *reason)
+{
+	run->ended = true;
+	run->outcome = outcome;
+	run->reason = reason;
+}
+
+/* An attribute that cannot be read in its type is an error of data, found before any agent ran. */
+static void
+quarantine_unreadable(LrRun *run)
+{
+	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying)
+		ereport(ERROR,
+				errcode(run->unreadable_sqlstate),
+				errmsg("attribute \"%s\" of a lead cannot be read", lr_facts[run->unreadable].name),
+				errhint("Set leadroute.on_error to record to quarantine such leads."));
+	end_run(run, LR_QUARANTINED, "unreadable_attribute");
+}
+
+/* ---- for agents ---- */
+
+/* Gives an output. The value has to live in the batch's memory. */
+void
+lr_run_set(LrRun *run, int fact, Datum value)
+{
+	run->values[fact] = value;
+	run->isnull[fact] = false;
+}
+
+/* Gives a text output; NULL is null. */
+void
+lr_run_set_text(LrRun *run, int fact, const char *value)
+{
+	if (value == NULL)
+		run->isnull[fact] = true;
+	else
+		lr_run_set(run, fact, CStringGetTextDatum(value));
+}
+
+/* Gives an output of several texts; none is null. */
+void
+lr_run_set_texts(LrRun *run, int fact, const char *const *values, int n)
+{
+	Datum		elements[16];
+
+	Assert(n <= (int) lengthof(elements));
+	if (n == 0)
+	{
+		run->isnull[fact] = true;
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		elements[i] = CStringGetTextDatum(values[i]);
+	lr_run_set(run, fact, PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT)));
+}
+
+/*
+ * Marks a step failed for a lead: place says what raised, a code or a name of the policy's, never a value of the lead. The
+ * lead is quarantined unless the step may be skipped, or the statement aborts if leadroute.on_error says so.
+ */
+void
+lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place)
+{
+	LrStepResult *result = &run->steps[step->number];
+
+	result->status = LR_STEP_FAILED;
+	result->sqlstate = sqlstate;
+	result->place = place;
+	for (int i = 0; i < step->nfacts; i++)
+		run->isnull[step->first_fact + i] = true;
+	if (step->skip_on_error)
+		return;
+	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying)
+		ereport(ERROR,
+				errcode(sqlstate),
+				errmsg("agent \"%s\" version \"%s\" failed for a lead", step->agent->name, step->agent->version),
+				place ? errdetail("At %s.", place) : 0,
+				errhint("Set leadroute.on_error to record to quarantine such leads."));
+	end_run(run, LR_QUARANTINED, "agent_failed");
+}

@@ -1,0 +1,102 @@
+/*
+ * pipeline.h: runs and batches: how leads go through the steps of a policy version.
+ */
+#ifndef LR_PIPELINE_H
+#define LR_PIPELINE_H
+
+#include "leadroute.h"
+
+#include "agents/contact.h"
+#include "intake/intake.h"
+#include "policy/policy.h"
+
+typedef enum LrStepStatus
+{
+	LR_STEP_SKIPPED,
+	LR_STEP_DONE,
+	LR_STEP_FAILED
+} LrStepStatus;
+
+typedef struct LrStepResult
+{
+	LrStepStatus status;
+	int			sqlstate;		/* of a failure */
+	const char *place;			/* of a failure: what raised, a code, never a value; or NULL */
+	StringInfo	detail;			/* the agent's own evidence, or NULL */
+} LrStepResult;
+
+/* One lead going through one policy version. */
+typedef struct LrRun
+{
+	struct LrBatch *batch;
+	int64		lead_id;
+	Datum	   *values;			/* facts */
+	bool	   *isnull;
+	bool		ended;
+	LrOutcome	outcome;
+	const char *reason;
+	LrStepResult *steps;
+	int			unreadable;		/* attribute that could not be converted, or -1 */
+	int			unreadable_sqlstate;
+
+	/* what validateContact found, for the steps behind it; not on the record but by digest */
+	LrMail		mail;
+	LrPhone		phone;
+
+	/* assignment */
+	LrRule	   *rule;
+	int			pool_id;
+	int			pool_revision_id;
+	int64		turn;			/* -1 if none was drawn */
+	int			owner_id;
+
+	/* record */
+	StringInfoData evidence;
+	int64		run_id;
+	int64		supersedes;		/* 0 if it is the lead's first */
+	bool		has_state;		/* the lead has a row in lead_states */
+	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
+} LrRun;
+
+/* Many leads going through one policy version in one statement: the unit of work. */
+typedef struct LrBatch
+{
+	MemoryContext memory;
+	LrPolicy   *policy;
+	LrSource   *source;
+	TimestampTz as_of;
+	char		cause;			/* as in leadroute.entries */
+	const char *note;			/* or NULL */
+	Oid			user;			/* who caused it */
+	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
+	int			n;
+	LrRun	   *runs;
+	float	   *durations;		/* of each step, in microseconds a lead */
+	float		total_duration;
+} LrBatch;
+
+/* batch.c */
+extern void lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as_of, char cause, Oid user, int capacity);
+extern LrRun *lr_batch_add(LrBatch *batch);
+extern void lr_batch_run(LrBatch *batch);
+extern void lr_batch_clear(LrBatch *batch);
+extern void lr_step_run(LrStep *step, LrRun *run);
+extern void lr_run_apply_stops(LrStep *step, LrRun *run);
+
+/* For agents: giving outputs, and failing. */
+extern void lr_run_set_text(LrRun *run, int fact, const char *value);
+extern void lr_run_set_texts(LrRun *run, int fact, const char *const *values, int n);
+extern void lr_run_set(LrRun *run, int fact, Datum value);
+extern void lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place);
+
+/* routing.c: from rows to decisions, in sets */
+typedef struct LrRouting LrRouting;
+typedef void (*LrRunDone) (const LrRun *run, void *argument);
+
+extern LrRouting *lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done, void *argument);
+extern void lr_routing_wait(LrRouting *routing, const char *reason);
+extern void lr_routing_require_policy(const LrRouting *routing);
+extern void lr_routing_add(LrRouting *routing, TupleTableSlot *slot);
+extern int64 lr_routing_end(LrRouting *routing);
+
+#endif

@@ -1,0 +1,430 @@
+/*
+ * condition.c: SQL boolean expressions over the facts of a lead.
+ *
+ * Data teams write conditions in the language they know; the server's parser reads them and its executor runs them. A name
+ * in a condition becomes a Var that points into the array of facts. What would make a decision depend on anything but the
+ * facts is refused when the condition is defined (condition_check.c).
+ *
+ * A condition is a conjunction, and its conjuncts are independent: any conjunct false makes it false; otherwise any error
+ * makes it an error; otherwise any null makes it null. So neither the order of evaluation nor an index that skips what
+ * cannot match changes what is seen. Conjuncts that cannot raise are evaluated first and bare; one that may raise runs in an
+ * internal subtransaction (guard.c), and only if no other conjunct was false.
+ */
+#include "policy/condition.h"
+
+#include "policy/condition_check.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parser.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+/* An IN list longer than this is not expanded into index keys. */
+#define MAX_EQUALITY_VALUES 64
+
+typedef struct Definition
+{
+	const char *text;
+	const LrScope *scope;
+	MemoryContext memory;
+	Expr	   *expression;		/* the result */
+	ErrorData  *error;			/* or what was wrong */
+} Definition;
+
+static void define(void *argument);
+static Node *transform(const Definition *definition);
+static Node *raw_expression(const char *text);
+static Node *resolve_name(ParseState *pstate, ColumnRef *cref);
+static int	find_fact(const LrScope *scope, List *fields);
+static void add_conjunct(LrCondition *condition, LrConjunct *conjunct, Expr *expression);
+static LrEquality *find_equality(Expr *expression);
+static LrTruth evaluate_conjunct(LrConjunct *conjunct, LrEvaluator *evaluator, int *sqlstate);
+
+/* ---- scope ---- */
+
+/* Makes the scope of a policy version's conditions, in the current memory context. */
+LrScope *
+lr_scope_make(char **extra, int nextra, const char *timezone)
+{
+	LrScope    *scope = palloc0(sizeof(LrScope));
+
+	scope->nextra = nextra;
+	scope->extra = palloc(sizeof(char *) * Max(nextra, 1));
+	for (int i = 0; i < nextra; i++)
+		scope->extra[i] = pstrdup(extra[i]);
+	scope->nfacts = LR_N_FACTS + nextra;
+	scope->timezone = pstrdup(timezone);
+	scope->desc = CreateTemplateTupleDesc(scope->nfacts);
+	for (int i = 0; i < scope->nfacts; i++)
+	{
+		Oid			type = i < LR_N_FACTS ? lr_facts[i].type : JSONBOID;
+
+		TupleDescInitEntry(scope->desc, i + 1, i < LR_N_FACTS ? lr_facts[i].name : scope->extra[i - LR_N_FACTS], type, -1, 0);
+		if (OidIsValid(get_typcollation(type)))
+			TupleDescInitEntryCollation(scope->desc, i + 1, C_COLLATION_OID);
+	}
+	return scope;
+}
+
+/* Puts the session under a policy version's own time zone and date styles; returns what lr_timezone_leave wants. */
+int
+lr_timezone_enter(const char *timezone)
+{
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("TimeZone", timezone, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("DateStyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("IntervalStyle", "postgres", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
+/* Gives the session its own settings back. */
+void
+lr_timezone_leave(int nest)
+{
+	AtEOXact_GUC(true, nest);
+}
+
+/* ---- definition ---- */
+
+/*
+ * Reads a condition, in the current memory context. Returns NULL, and notes the mistake with its place, if it is none or
+ * not an allowed one.
+ */
+LrCondition *
+lr_condition_parse(const char *text, const LrScope *scope, const char *place, LrMistakes *mistakes)
+{
+	Definition	definition = {.text = text,.scope = scope,.memory = CurrentMemoryContext};
+	LrCondition *condition;
+	List	   *conjuncts;
+	int			nest = lr_timezone_enter(scope->timezone);
+	int			sqlstate;
+	ListCell   *cell;
+
+	/* errors of the definition are caught inside, with their message: it speaks of the author's own text */
+	(void) lr_guard(define, &definition, &sqlstate);
+	lr_timezone_leave(nest);
+	if (definition.expression == NULL)
+	{
+		ErrorData  *error = definition.error;
+
+		if (error == NULL)
+			lr_mistake(mistakes, place, NULL, "cannot be used: SQLSTATE %s", unpack_sql_state(sqlstate));
+		else if (error->cursorpos > 0)
+			lr_mistake(mistakes, place, error->hint, "%s, at character %d", error->message, error->cursorpos);
+		else
+			lr_mistake(mistakes, place, error->hint, "%s", error->message);
+		return NULL;
+	}
+
+	condition = palloc0(sizeof(LrCondition));
+	condition->text = pstrdup(text);
+	conjuncts = make_ands_implicit(definition.expression);
+	condition->conjuncts = palloc0(sizeof(LrConjunct) * Max(list_length(conjuncts), 1));
+	/* what cannot raise comes first */
+	for (int raising = 0; raising <= 1; raising++)
+	{
+		foreach(cell, conjuncts)
+		{
+			if (lr_may_raise(lfirst(cell)) == (raising == 1))
+				add_conjunct(condition, &condition->conjuncts[condition->nconjuncts++], lfirst(cell));
+		}
+	}
+	return condition;
+}
+
+/* Parses, checks and simplifies; an error becomes definition->error. */
+static void
+define(void *argument)
+{
+	Definition *definition = argument;
+
+	PG_TRY();
+	{
+		Node	   *expression = transform(definition);
+		MemoryContext saved;
+
+		lr_check_expression(expression, definition->text);
+		expression = (Node *) expression_planner((Expr *) expression);
+		saved = MemoryContextSwitchTo(definition->memory);
+		definition->expression = copyObject((Expr *) expression);
+		MemoryContextSwitchTo(saved);
+	}
+	PG_CATCH();
+	{
+		MemoryContext saved = MemoryContextSwitchTo(definition->memory);
+
+		definition->error = CopyErrorData();
+		MemoryContextSwitchTo(saved);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* Turns text into a boolean expression over facts. */
+static Node *
+transform(const Definition *definition)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	Node	   *expression = raw_expression(definition->text);
+
+	lr_check_raw_expression(expression);
+	pstate->p_sourcetext = definition->text;
+	pstate->p_pre_columnref_hook = resolve_name;
+	pstate->p_ref_hook_state = (void *) definition->scope;
+	expression = transformExpr(pstate, expression, EXPR_KIND_WHERE);
+	expression = coerce_to_boolean(pstate, expression, "a condition");
+	assign_expr_collations(pstate, expression);
+	free_parsestate(pstate);
+	return expression;
+}
+
+/* Parses one bare expression, nothing before or behind it. */
+static Node *
+raw_expression(const char *text)
+{
+	List	   *statements = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
+	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
+	ResTarget  *target;
+
+	if (!IsA(select, SelectStmt) || list_length(select->targetList) != 1 || select->fromClause || select->whereClause ||
+		select->groupClause || select->havingClause || select->windowClause || select->sortClause || select->limitCount ||
+		select->limitOffset || select->lockingClause || select->distinctClause || select->op != SETOP_NONE)
+		ereport(ERROR,
+				errcode(ERRCODE_SYNTAX_ERROR),
+				errmsg("a condition has to be one boolean expression"),
+				errhint("Write what would stand behind WHERE, such as country = 'DE' AND company_size >= 50."));
+	target = linitial_node(ResTarget, select->targetList);
+	if (target->name)
+		ereport(ERROR,
+				errcode(ERRCODE_SYNTAX_ERROR),
+				errmsg("a condition cannot have an alias"),
+				errhint("Write what would stand behind WHERE, such as country = 'DE' AND company_size >= 50."));
+	return target->val;
+}
+
+/* Is the parser's hook for names: every name is a fact. */
+static Node *
+resolve_name(ParseState *pstate, ColumnRef *cref)
+{
+	const LrScope *scope = pstate->p_ref_hook_state;
+	int			fact = find_fact(scope, cref->fields);
+	Form_pg_attribute attribute;
+	Var		   *var;
+
+	if (fact < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_COLUMN),
+				errmsg("\"%s\" is neither an attribute of a lead nor an output of a step", NameListToString(cref->fields)),
+				errhint("Attributes without a column are reached as attributes->>'name'; outputs as step.output."),
+				parser_errposition(pstate, cref->location));
+	attribute = TupleDescAttr(scope->desc, fact);
+	var = makeVar(1, fact + 1, attribute->atttypid, -1, attribute->attcollation, 0);
+	var->location = cref->location;
+	return (Node *) var;
+}
+
+/* Finds a fact by its name, of one or two parts; -1 if there is none. SQL folds names, so case does not matter. */
+static int
+find_fact(const LrScope *scope, List *fields)
+{
+	const char *first;
+	const char *second = NULL;
+
+	if (list_length(fields) > 2 || !IsA(linitial(fields), String) || !IsA(llast(fields), String))
+		return -1;
+	first = strVal(linitial(fields));
+	if (list_length(fields) == 2)
+		second = strVal(lsecond(fields));
+
+	for (int i = 0; i < LR_N_FACTS; i++)
+	{
+		const LrFactInfo *fact = &lr_facts[i];
+
+		if (second ? fact->capability && pg_strcasecmp(first, fact->capability) == 0 && pg_strcasecmp(second, fact->name) == 0
+			: (fact->capability == NULL || i == LR_SCORE || i == LR_TIER) && pg_strcasecmp(first, fact->name) == 0)
+			return i;
+	}
+	if (second == NULL)
+	{
+		for (int i = 0; i < scope->nextra; i++)
+		{
+			if (pg_strcasecmp(first, scope->extra[i]) == 0)
+				return LR_N_FACTS + i;
+		}
+	}
+	return -1;
+}
+
+/* Fills in one conjunct, and what the condition reads through it. */
+static void
+add_conjunct(LrCondition *condition, LrConjunct *conjunct, Expr *expression)
+{
+	conjunct->expression = expression;
+	conjunct->may_raise = lr_may_raise((Node *) expression);
+	conjunct->equality = find_equality(expression);
+	condition->may_raise |= conjunct->may_raise;
+	condition->timezone_matters |= lr_timezone_matters((Node *) expression);
+	lr_find_reads((Node *) expression, condition);
+}
+
+/* Recognises fact = constant and fact IN (constants); NULL for anything else. */
+static LrEquality *
+find_equality(Expr *expression)
+{
+	LrEquality *equality;
+	List	   *arguments = NIL;
+	Oid			operator = InvalidOid;
+	Var		   *var;
+	Const	   *constant;
+
+	if (IsA(expression, OpExpr))
+	{
+		arguments = ((OpExpr *) expression)->args;
+		operator = ((OpExpr *) expression)->opno;
+	}
+	else if (IsA(expression, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) expression)->useOr)
+	{
+		arguments = ((ScalarArrayOpExpr *) expression)->args;
+		operator = ((ScalarArrayOpExpr *) expression)->opno;
+	}
+	if (operator != TextEqualOperator && operator != Int4EqualOperator && operator != BooleanEqualOperator)
+		return NULL;
+	if (exprInputCollation((Node *) expression) != C_COLLATION_OID && operator == TextEqualOperator)
+		return NULL;
+	var = linitial(arguments);
+	constant = lsecond(arguments);
+	if (IsA(expression, OpExpr) && IsA(var, Const))
+	{
+		var = lsecond(arguments);
+		constant = linitial(arguments);
+	}
+	if (!IsA(var, Var) || !IsA(constant, Const) || constant->constisnull)
+		return NULL;
+
+	equality = palloc0(sizeof(LrEquality));
+	equality->fact = var->varattno - 1;
+	if (IsA(expression, OpExpr))
+	{
+		equality->nvalues = 1;
+		equality->values = palloc(sizeof(Datum));
+		equality->values[0] = constant->constvalue;
+	}
+	else
+	{
+		ArrayType  *array = DatumGetArrayTypeP(constant->constvalue);
+		bool	   *nulls;
+		int16		length;
+		bool		by_value;
+		char		align;
+
+		get_typlenbyvalalign(ARR_ELEMTYPE(array), &length, &by_value, &align);
+		deconstruct_array(array, ARR_ELEMTYPE(array), length, by_value, align, &equality->values, &nulls, &equality->nvalues);
+		if (equality->nvalues > MAX_EQUALITY_VALUES)
+			return NULL;
+		for (int i = 0; i < equality->nvalues; i++)
+		{
+			if (nulls[i])
+				return NULL;
+		}
+	}
+	return equality;
+}
+
+/* ---- evaluation ---- */
+
+/* Makes what evaluation needs, in the current memory context. */
+LrEvaluator *
+lr_evaluator_make(LrScope *scope)
+{
+	LrEvaluator *evaluator = palloc0(sizeof(LrEvaluator));
+
+	evaluator->scope = scope;
+	evaluator->memory = CurrentMemoryContext;
+	evaluator->slot = MakeSingleTupleTableSlot(scope->desc, &TTSOpsVirtual);
+	evaluator->context = CreateStandaloneExprContext();
+	evaluator->context->ecxt_scantuple = evaluator->slot;
+	return evaluator;
+}
+
+/*
+ * Evaluates a condition over facts. On LR_ERROR, *error says what raised, and in which conjunct. What the evaluation
+ * allocates lives until the caller resets the evaluator's per-tuple memory.
+ */
+LrTruth
+lr_condition_evaluate(LrCondition *condition, LrEvaluator *evaluator, Datum *values, bool *isnull, LrConditionError *error)
+{
+	TupleTableSlot *slot = evaluator->slot;
+	LrTruth		result = LR_TRUE;
+
+	/* a virtual slot is two arrays; pointing it at the facts saves copying them */
+	slot->tts_values = values;
+	slot->tts_isnull = isnull;
+	slot->tts_nvalid = evaluator->scope->nfacts;
+	slot->tts_flags &= ~TTS_FLAG_EMPTY;
+
+	for (int i = 0; i < condition->nconjuncts; i++)
+	{
+		int			sqlstate = 0;
+		LrTruth		truth = evaluate_conjunct(&condition->conjuncts[i], evaluator, &sqlstate);
+
+		if (truth == LR_FALSE)
+			return LR_FALSE;
+		if (truth == LR_ERROR && result != LR_ERROR)
+		{
+			error->sqlstate = sqlstate;
+			error->conjunct = i;
+		}
+		if (truth == LR_ERROR || (truth == LR_NULL && result == LR_TRUE))
+			result = truth;
+	}
+	return result;
+}
+
+typedef struct Evaluation
+{
+	LrConjunct *conjunct;
+	LrEvaluator *evaluator;
+	bool		isnull;
+	Datum		value;
+} Evaluation;
+
+static void
+evaluate(void *argument)
+{
+	Evaluation *evaluation = argument;
+
+	evaluation->value = ExecEvalExprSwitchContext(evaluation->conjunct->state, evaluation->evaluator->context, &evaluation->isnull);
+}
+
+static LrTruth
+evaluate_conjunct(LrConjunct *conjunct, LrEvaluator *evaluator, int *sqlstate)
+{
+	Evaluation	evaluation = {.conjunct = conjunct,.evaluator = evaluator};
+
+	if (unlikely(conjunct->state == NULL))
+	{
+		MemoryContext saved = MemoryContextSwitchTo(evaluator->memory);
+
+		conjunct->state = ExecInitExpr(conjunct->expression, NULL);
+		MemoryContextSwitchTo(saved);
+	}
+	if (!conjunct->may_raise)
+		evaluate(&evaluation);
+	else if (!lr_guard(evaluate, &evaluation, sqlstate))
+		return LR_ERROR;
+	return evaluation.isnull ? LR_NULL : DatumGetBool(evaluation.value) ? LR_TRUE : LR_FALSE;
+}

@@ -1,0 +1,340 @@
+/*
+ * condition_check.c: what a condition may consist of, and what it reads.
+ *
+ * A condition must give the same answer for the same facts for ever. PostgreSQL asks the same of a publication's row
+ * filters, and the rules here are its rules (immutable built-in functions and operators, no subqueries) with what leads need
+ * on top: casts through text, and built-in date and time functions that are stable only because they depend on the time
+ * zone and the date style, which a policy version brings along.
+ */
+#include "policy/condition_check.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_node.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+typedef struct CheckContext
+{
+	const char *text;
+	Node	   *function_caller;	/* where to point for a function that is not allowed */
+} CheckContext;
+
+static bool check_raw_node(Node *node, void *context);
+static bool check_node(Node *node, CheckContext *context);
+static bool refuse_function(Oid function, void *context);
+static bool may_raise_node(Node *node, void *context);
+static bool timezone_node(Node *node, void *context);
+static bool reads_node(Node *node, LrCondition *condition);
+static bool is_deterministic(Oid function);
+static bool is_datetime_type(Oid type);
+static bool is_member_function(Oid function);
+static void check_literal(const Const *constant, const char *text);
+static void refuse(Node *node, const char *text, const char *hint, const char *what) pg_attribute_noreturn();
+static void refuse_at(int location, const char *text, const char *hint, const char *what) pg_attribute_noreturn();
+
+/* ---- what is allowed ---- */
+
+/* Refuses, before analysis, what the parser would look up in the database. */
+void
+lr_check_raw_expression(Node *expression)
+{
+	(void) check_raw_node(expression, NULL);
+}
+
+static bool
+check_raw_node(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubLink))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("a condition cannot contain a subquery"),
+				errhint("Compare with constants: country IN ('DE', 'AT'). Facts from tables come from agents."));
+	return raw_expression_tree_walker(node, check_raw_node, context);
+}
+
+/* Refuses, with the place and the allowed way, whatever could make a condition depend on more than the facts. */
+void
+lr_check_expression(Node *expression, const char *text)
+{
+	CheckContext context = {.text = text};
+
+	(void) check_node(expression, &context);
+}
+
+static bool
+check_node(Node *node, CheckContext *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_List:
+		case T_Var:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+		case T_ScalarArrayOpExpr:
+		case T_BoolExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_CaseExpr:
+		case T_CaseWhen:
+		case T_CaseTestExpr:
+		case T_ArrayExpr:
+		case T_CoalesceExpr:
+		case T_MinMaxExpr:
+		case T_NullTest:
+		case T_BooleanTest:
+		case T_CollateExpr:
+			break;
+		case T_Const:
+			check_literal((Const *) node, context->text);
+			break;
+		case T_Aggref:
+		case T_WindowFunc:
+		case T_GroupingFunc:
+			refuse(node, context->text, "A condition sees one lead.", "a condition cannot contain an aggregate or window function");
+		case T_SQLValueFunction:
+			refuse(node, context->text, "Write as_of, the moment of the decision.", "a condition cannot ask for the current time or user");
+		default:
+			refuse(node, context->text, "Conditions are made of attributes, outputs, constants, operators, built-in functions, CASE, COALESCE and casts.",
+				   "a condition cannot contain this kind of expression");
+	}
+	if (exprType(node) >= FirstNormalObjectId && !IsA(node, List) && !IsA(node, CaseWhen))
+		refuse(node, context->text, "Cast to a built-in type such as integer, numeric, text or date.", "a condition can use built-in types only");
+	context->function_caller = node;
+	if (!IsA(node, List) && check_functions_in_node(node, refuse_function, context))
+		return true;
+	return expression_tree_walker(node, check_node, context);
+}
+
+static bool
+refuse_function(Oid function, void *argument)
+{
+	CheckContext *context = argument;
+	char	   *name;
+
+	if (is_deterministic(function))
+		return false;
+	name = get_func_name(function);
+	if (function >= FirstNormalObjectId)
+		refuse(context->function_caller, context->text, "Register the function as an agent and use its output.",
+			   psprintf("function \"%s\" is not a built-in one", name ? name : "?"));
+	refuse(context->function_caller, context->text, "Write as_of for the current time; use immutable functions otherwise.",
+		   psprintf("function \"%s\" does not always give the same result", name ? name : "?"));
+}
+
+/*
+ * Tells whether a function gives the same result for the same arguments, given a time zone and a date style: immutable
+ * built-in ones, and stable built-in ones that only compute with dates and times.
+ */
+static bool
+is_deterministic(Oid function)
+{
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+	bool		result;
+
+	if (function >= FirstNormalObjectId)
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->prolang != INTERNALlanguageId)
+		result = false;
+	else if (proc->provolatile == PROVOLATILE_IMMUTABLE)
+		result = true;
+	else if (proc->provolatile == PROVOLATILE_VOLATILE)
+		result = false;
+	else
+	{
+		bool		has_datetime = is_datetime_type(proc->prorettype);
+
+		/* timetz depends on which offset is in force today */
+		result = proc->pronargs > 0 && proc->prorettype != TIMETZOID;
+		for (int i = 0; i < proc->pronargs; i++)
+		{
+			Oid			type = proc->proargtypes.values[i];
+
+			has_datetime |= is_datetime_type(type);
+			if (!is_datetime_type(type) && type != TEXTOID && type != CSTRINGOID && type != OIDOID && type != INT4OID)
+				result = false;
+		}
+		/* to_char follows lc_time, and to_timestamp and to_date the locale's names */
+		if (function == F_TO_CHAR_TIMESTAMPTZ_TEXT || function == F_TO_CHAR_TIMESTAMP_TEXT || function == F_TO_CHAR_INTERVAL_TEXT ||
+			function == F_TO_TIMESTAMP_TEXT_TEXT || function == F_TO_DATE)
+			result = false;
+		result &= has_datetime;
+	}
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static bool
+is_datetime_type(Oid type)
+{
+	return type == DATEOID || type == TIMEOID || type == TIMESTAMPOID || type == TIMESTAMPTZOID || type == INTERVALOID;
+}
+
+/* Refuses a literal that the parser froze at definition: 'today'::date is a day only now. */
+static void
+check_literal(const Const *constant, const char *text)
+{
+	static const char *const moving[] = {"now", "today", "tomorrow", "yesterday"};
+	const char *literal;
+
+	if (constant->constisnull || constant->location < 0 || !(is_datetime_type(constant->consttype) || constant->consttype == TIMETZOID))
+		return;
+	/* a typed literal's location is that of its type name: look on from there */
+	literal = strchr(text + constant->location, '\'');
+	if (literal == NULL)
+		return;
+	literal++;
+	while (*literal == ' ')
+		literal++;
+	for (int i = 0; i < (int) lengthof(moving); i++)
+	{
+		if (pg_strncasecmp(literal, moving[i], strlen(moving[i])) == 0)
+			refuse_at(constant->location, text, "Write as_of, or a fixed date such as '2026-01-31'.",
+					  "a literal that means another time each day would freeze when the condition is defined");
+	}
+}
+
+static void
+refuse(Node *node, const char *text, const char *hint, const char *what)
+{
+	refuse_at(exprLocation(node), text, hint, what);
+}
+
+static void
+refuse_at(int location, const char *text, const char *hint, const char *what)
+{
+	ParseState *pstate = make_parsestate(NULL);
+
+	pstate->p_sourcetext = text;
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg_internal("%s", what),
+			errhint("%s", hint),
+			parser_errposition(pstate, location));
+}
+
+/* ---- what it reads, and how it may behave ---- */
+
+/* Tells whether evaluating an expression may raise an error: anything but comparisons, logic and member access. */
+bool
+lr_may_raise(Node *expression)
+{
+	return may_raise_node(expression, NULL);
+}
+
+static bool
+may_raise_node(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_OpExpr:
+			if (get_op_btree_interpretation(((OpExpr *) node)->opno) == NIL && !is_member_function(((OpExpr *) node)->opfuncid))
+				return true;
+			break;
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+			/* made from the equality operator of the type */
+			break;
+		case T_ScalarArrayOpExpr:
+			if (get_op_btree_interpretation(((ScalarArrayOpExpr *) node)->opno) == NIL)
+				return true;
+			break;
+		case T_FuncExpr:
+			if (!is_member_function(((FuncExpr *) node)->funcid))
+				return true;
+			break;
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_MinMaxExpr:
+			return true;
+		default:
+			break;
+	}
+	return expression_tree_walker(node, may_raise_node, context);
+}
+
+/* attributes->'a', attributes->>'a' and attributes ? 'a' cannot raise */
+static bool
+is_member_function(Oid function)
+{
+	return function == F_JSONB_OBJECT_FIELD || function == F_JSONB_OBJECT_FIELD_TEXT || function == F_JSONB_EXISTS;
+}
+
+/* Tells whether an expression computes with the time zone or the date style. */
+bool
+lr_timezone_matters(Node *expression)
+{
+	return timezone_node(expression, NULL);
+}
+
+static bool
+is_stable_function(Oid function, void *context)
+{
+	return func_volatile(function) != PROVOLATILE_IMMUTABLE;
+}
+
+static bool
+timezone_node(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_stable_function, NULL))
+		return true;
+	return expression_tree_walker(node, timezone_node, context);
+}
+
+/* Adds the facts and the members of attributes that an expression reads. */
+void
+lr_find_reads(Node *expression, LrCondition *condition)
+{
+	(void) reads_node(expression, condition);
+}
+
+static bool
+reads_node(Node *node, LrCondition *condition)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, OpExpr) && is_member_function(((OpExpr *) node)->opfuncid))
+	{
+		Node	   *object = linitial(((OpExpr *) node)->args);
+		Node	   *key = lsecond(((OpExpr *) node)->args);
+
+		if (IsA(object, Var) && ((Var *) object)->varattno == LR_ATTRIBUTES + 1 && IsA(key, Const) && !((Const *) key)->constisnull)
+		{
+			condition->reads = bms_add_member(condition->reads, LR_ATTRIBUTES);
+			condition->keys = lappend(condition->keys, TextDatumGetCString(((Const *) key)->constvalue));
+			return false;
+		}
+	}
+	if (IsA(node, Var))
+	{
+		int			fact = ((Var *) node)->varattno - 1;
+
+		condition->reads = bms_add_member(condition->reads, fact);
+		if (fact == LR_ATTRIBUTES)
+			condition->reads_all_keys = true;
+		return false;
+	}
+	return expression_tree_walker(node, reads_node, condition);
+}

@@ -1,0 +1,15 @@
+/*
+ * condition_check.h: what a condition may consist of, and what it reads. Used by condition.c only.
+ */
+#ifndef LR_CONDITION_CHECK_H
+#define LR_CONDITION_CHECK_H
+
+#include "policy/condition.h"
+
+extern void lr_check_raw_expression(Node *expression);
+extern void lr_check_expression(Node *expression, const char *text);
+extern bool lr_may_raise(Node *expression);
+extern bool lr_timezone_matters(Node *expression);
+extern void lr_find_reads(Node *expression, LrCondition *condition);
+
+#endif

@@ -1,0 +1,246 @@
+/*
+ * policy.c: the policy versions that this session has compiled.
+ *
+ * Versions never change, so a compiled one stays good until something that it resolved to changes: the registry of agents, a
+ * function of an SQL agent, or the extension itself. Which version is active is remembered by policy name, until the table
+ * of policies changes. A statement holds its version from beginning to end: it sees one version throughout, whatever other
+ * sessions activate meanwhile.
+ */
+#include "policy/policy.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+typedef struct ActiveVersion
+{
+	char	   *name;
+	int			version_id;		/* 0 if none is active */
+} ActiveVersion;
+
+static List *compiled = NIL;	/* of LrPolicy, in policy_memory */
+static MemoryContext policy_memory = NULL;
+static uint64 agents_generation;
+
+static List *active = NIL;		/* of ActiveVersion, in active_memory */
+static MemoryContext active_memory = NULL;
+static uint64 policies_generation;
+
+static bool functions_changed = false;
+
+static void function_invalidated(Datum argument, int cacheid, uint32 hashvalue);
+static void transaction_ended(XactEvent event, void *argument);
+static int	active_version(const char *name);
+static LrPolicy *load(int version_id);
+static void drop_stale(void);
+static bool uses_functions(const LrPolicy *policy);
+
+/* Registers for invalidations. */
+void
+lr_policy_init(void)
+{
+	CacheRegisterSyscacheCallback(PROCOID, function_invalidated, (Datum) 0);
+	RegisterXactCallback(transaction_ended, NULL);
+}
+
+/* Holds the version of a policy that is active now; NULL if none is. Release it at the end of the statement. */
+LrPolicy *
+lr_policy_hold_active(const char *name)
+{
+	int			version_id = active_version(name);
+
+	return version_id == 0 ? NULL : lr_policy_hold(version_id);
+}
+
+/* Holds a policy version, compiled. Release it at the end of the statement. */
+LrPolicy *
+lr_policy_hold(int version_id)
+{
+	LrPolicy   *policy = NULL;
+	ListCell   *cell;
+
+	drop_stale();
+	foreach(cell, compiled)
+	{
+		LrPolicy   *candidate = lfirst(cell);
+
+		if (candidate->version_id == version_id && !candidate->stale)
+			policy = candidate;
+	}
+	if (policy == NULL)
+		policy = load(version_id);
+	policy->users++;
+	return policy;
+}
+
+/* Ends a hold. After an error the end of the transaction does it. */
+void
+lr_policy_release(LrPolicy *policy)
+{
+	policy->users--;
+}
+
+static void
+function_invalidated(Datum argument, int cacheid, uint32 hashvalue)
+{
+	functions_changed = true;
+}
+
+/* No statement outlives its transaction: holds that an error left behind end here. */
+static void
+transaction_ended(XactEvent event, void *argument)
+{
+	ListCell   *cell;
+
+	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE)
+		return;
+	foreach(cell, compiled)
+		((LrPolicy *) lfirst(cell))->users = 0;
+}
+
+/* Frees compiled versions that are out of date and that no statement holds. */
+static void
+drop_stale(void)
+{
+	ListCell   *cell;
+
+	if (agents_generation != lr_table_generation(LR_TABLE_AGENTS))
+	{
+		agents_generation = lr_table_generation(LR_TABLE_AGENTS);
+		foreach(cell, compiled)
+			((LrPolicy *) lfirst(cell))->stale = true;
+	}
+	if (functions_changed)
+	{
+		functions_changed = false;
+		foreach(cell, compiled)
+		{
+			if (uses_functions(lfirst(cell)))
+				((LrPolicy *) lfirst(cell))->stale = true;
+		}
+	}
+	foreach(cell, compiled)
+	{
+		LrPolicy   *policy = lfirst(cell);
+
+		if (policy->stale && policy->users == 0)
+		{
+			compiled = foreach_delete_current(compiled, cell);
+			MemoryContextDelete(policy->memory);
+		}
+	}
+}
+
+static bool
+uses_functions(const LrPolicy *policy)
+{
+	for (int i = 0; i < policy->nsteps; i++)
+	{
+		if (policy->steps[i].builtin == NULL)
+			return true;
+	}
+	return false;
+}
+
+/* Returns the id of the active version of a policy, 0 if there is none. */
+static int
+active_version(const char *name)
+{
+	ActiveVersion *entry;
+	ListCell   *cell;
+	LrIdentity	identity;
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	int			version_id = 0;
+	uint64		generation = lr_table_generation(LR_TABLE_POLICIES);
+	MemoryContext saved;
+
+	if (active_memory == NULL)
+		active_memory = AllocSetContextCreate(CacheMemoryContext, "leadroute active policies", ALLOCSET_SMALL_SIZES);
+	if (policies_generation != generation)
+	{
+		active = NIL;
+		MemoryContextReset(active_memory);
+		policies_generation = generation;
+	}
+	foreach(cell, active)
+	{
+		entry = lfirst(cell);
+		if (strcmp(entry->name, name) == 0)
+			return entry->version_id;
+	}
+
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT active_version_id FROM leadroute.policies WHERE name = $1", true, 1, types, values, NULL) > 0)
+		version_id = lr_sql_int32(0, 1, 0);
+	lr_sql_end(&identity);
+
+	/* an invalidation that came meanwhile makes what was read out of date at once: then it is not kept */
+	if (generation == lr_table_generation(LR_TABLE_POLICIES))
+	{
+		saved = MemoryContextSwitchTo(active_memory);
+		entry = palloc(sizeof(ActiveVersion));
+		entry->name = pstrdup(name);
+		entry->version_id = version_id;
+		active = lappend(active, entry);
+		MemoryContextSwitchTo(saved);
+	}
+	return version_id;
+}
+
+/* Compiles a published version as it was pinned. */
+static LrPolicy *
+load(int version_id)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute policy", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext saved = MemoryContextSwitchTo(memory);
+	LrIdentity	identity;
+	LrMistakes	mistakes = {NIL};
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(version_id)};
+	json_t	   *document;
+	json_t	   *pins;
+	char	   *name;
+	char	   *hash;
+	int			version;
+	bool		isnull;
+	LrPolicy   *policy;
+
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT v.document, v.pins, p.name, v.version, encode(v.content_hash, 'hex')"
+			   " FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id) WHERE v.policy_version_id = $1",
+			   true, 1, types, values, NULL) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("policy version %d is missing from leadroute.policy_versions", version_id),
+				errhint("Restore the row: decisions depend on it."));
+	MemoryContextSwitchTo(memory);
+	document = lr_json_of_jsonb(lr_sql_datum(0, 1, &isnull));
+	pins = lr_json_of_jsonb(lr_sql_datum(0, 2, &isnull));
+	name = pstrdup(lr_sql_text(0, 3));
+	version = lr_sql_int32(0, 4, 0);
+	hash = pstrdup(lr_sql_text(0, 5));
+	lr_sql_end(&identity);
+
+	MemoryContextSwitchTo(memory);
+	policy = lr_policy_compile(document, pins, &mistakes);
+	lr_mistakes_raise(&mistakes, psprintf("version %d of policy \"%s\", as published,", version, name));
+	policy->version_id = version_id;
+	policy->version = version;
+	policy->name = name;
+	policy->hash = hash;
+	policy->memory = memory;
+
+	/* complete: from now on it outlives the statement */
+	MemoryContextSetParent(memory, CacheMemoryContext);
+	if (policy_memory == NULL)
+		policy_memory = AllocSetContextCreate(CacheMemoryContext, "leadroute policies", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(policy_memory);
+	compiled = lappend(compiled, policy);
+	MemoryContextSwitchTo(saved);
+	return policy;
+}

@@ -1,0 +1,107 @@
+/*
+ * policy.h: a policy version, compiled: the steps, the rules and the index over them.
+ */
+#ifndef LR_POLICY_H
+#define LR_POLICY_H
+
+#include "leadroute.h"
+
+#include "agents/agents.h"
+#include "json.h"
+#include "policy/condition.h"
+#include "registry/registry.h"
+
+/* Ends a run after a step. */
+typedef struct LrStop
+{
+	LrCondition *when;
+	LrOutcome	outcome;
+	char	   *reason;
+} LrStop;
+
+typedef struct LrStep
+{
+	int			number;			/* place in the policy, from 0 */
+	char	   *capability;
+	const LrBuiltin *builtin;	/* NULL for other agents */
+	LrAgent    *agent;
+	int			first_fact;
+	int			nfacts;
+	LrDocument *document;		/* or NULL */
+	void	   *config;
+	Bitmapset  *reads;			/* facts that it depends on */
+	bool		reads_all_keys;
+	List	   *keys;			/* members of attributes that it reads */
+	bool		timezone_matters;
+	bool		skip_on_error;	/* otherwise a failure quarantines the lead */
+	Bitmapset  *after;			/* numbers of the steps that it needs */
+	int			nstops;
+	LrStop	   *stops;
+} LrStep;
+
+typedef struct LrRule
+{
+	int			number;			/* place in the document, from 0 */
+	char	   *name;
+	double		priority;
+	LrCondition *when;
+	LrOutcome	outcome;		/* LR_ASSIGNED: to the pool */
+	char	   *reason;
+	char	   *pool;
+	int			pool_id;
+} LrRule;
+
+typedef struct LrRuleIndex LrRuleIndex;
+
+typedef struct LrPolicy
+{
+	MemoryContext memory;
+	int			users;			/* statements that hold it */
+	bool		stale;			/* freed when nobody holds it any more */
+	int			version_id;
+	int			version;
+	char	   *name;
+	char	   *hash;			/* hex */
+	LrScope    *scope;
+	LrEvaluator *evaluator;
+	int			nsteps;
+	LrStep	   *steps;
+	int			nrules;
+	LrRule	   *rules;			/* in the order in which they are tried */
+	LrRuleIndex *index;
+	Bitmapset  *rule_reads;
+	List	   *keys;			/* members of attributes that anything reads */
+	bool		reads_all_keys;
+	bool		timezone_matters;
+	json_t	   *justifications; /* attribute to reason, or NULL */
+} LrPolicy;
+
+/* policy.c */
+extern void lr_policy_init(void);
+extern LrPolicy *lr_policy_hold_active(const char *name);
+extern LrPolicy *lr_policy_hold(int version_id);
+extern void lr_policy_release(LrPolicy *policy);
+
+/* compile.c */
+extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, LrMistakes *mistakes);
+extern char *lr_policy_pins(const LrPolicy *policy);
+extern void lr_check_protected(const LrPolicy *policy, LrMistakes *mistakes);
+
+/* rules.c */
+typedef struct LrRuleError
+{
+	int			rule;			/* number */
+	LrConditionError error;
+} LrRuleError;
+
+typedef struct LrMatch
+{
+	LrRule	   *rule;			/* NULL if none held */
+	int			nerrors;
+	LrRuleError *errors;		/* of the rules before it, in the order in which they are tried */
+} LrMatch;
+
+extern void lr_rule_index_build(LrPolicy *policy);
+extern void lr_rules_match(LrPolicy *policy, Datum *values, bool *isnull, LrMatch *match);
+
+#endif

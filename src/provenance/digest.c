@@ -1,0 +1,193 @@
+/*
+ * digest.c: keyed digests, which stand in the record for what must not stand there itself.
+ *
+ * HMAC-SHA-256 (RFC 2104, FIPS 198-1), its first 128 bits. The key is a secret of the database, made when it is first
+ * needed; without it a digest says nothing, not even by trying out likely values. OpenSSL computes them; one context a key
+ * is kept and only reset between messages.
+ */
+#include "provenance/provenance.h"
+
+#include "catalog/pg_type.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include <openssl/evp.h>
+#include <openssl/core_names.h>
+
+#define KEY_LENGTH 32
+
+typedef struct DigestKey
+{
+	int			key_id;
+	EVP_MAC_CTX *context;
+} DigestKey;
+
+static DigestKey keys[8];
+static int	nkeys = 0;
+static int	current_key = 0;
+static uint64 keys_generation;
+
+static void forget_stale_keys(void);
+static DigestKey *find_key(int key_id);
+static int	make_key(void);
+static DigestKey *remember_key(int key_id, Datum secret);
+static void crypto_failed(const char *what) pg_attribute_noreturn();
+
+/* Returns the key that new digests are made with; makes the first one. */
+int
+lr_digest_key_id(void)
+{
+	forget_stale_keys();
+	if (current_key == 0)
+	{
+		LrIdentity	identity;
+		int			key_id = 0;
+
+		lr_sql_begin(&identity);
+		if (lr_sql("SELECT key_id, key FROM leadroute.digest_keys ORDER BY key_id DESC LIMIT 1", true, 0, NULL, NULL, NULL) > 0)
+		{
+			bool		isnull;
+
+			key_id = lr_sql_int32(0, 1, 0);
+			remember_key(key_id, lr_sql_datum(0, 2, &isnull));
+		}
+		lr_sql_end(&identity);
+		current_key = key_id ? key_id : make_key();
+	}
+	return current_key;
+}
+
+/* Computes the digest, LR_DIGEST_LENGTH bytes, of some data under a key; raises 42704 if the key is gone. */
+void
+lr_digest(int key_id, const void *data, size_t length, unsigned char *digest)
+{
+	DigestKey  *key = find_key(key_id);
+	unsigned char full[32];
+	size_t		full_length;
+
+	if (EVP_MAC_init(key->context, NULL, 0, NULL) != 1 || EVP_MAC_update(key->context, data, length) != 1 ||
+		EVP_MAC_final(key->context, full, &full_length, sizeof(full)) != 1)
+		crypto_failed("compute a digest");
+	memcpy(digest, full, LR_DIGEST_LENGTH);
+}
+
+/* Computes SHA-256, 32 bytes. */
+void
+lr_sha256(const void *data, size_t length, unsigned char *digest)
+{
+	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+
+	if (context == NULL || pg_cryptohash_init(context) < 0 || pg_cryptohash_update(context, data, length) < 0 ||
+		pg_cryptohash_final(context, digest, PG_SHA256_DIGEST_LENGTH) < 0)
+		crypto_failed("compute SHA-256");
+	pg_cryptohash_free(context);
+}
+
+/* Computes SHA-256 in hex. */
+char *
+lr_sha256_hex(const void *data, size_t length)
+{
+	unsigned char digest[PG_SHA256_DIGEST_LENGTH];
+	char	   *hex = palloc(2 * sizeof(digest) + 1);
+
+	lr_sha256(data, length, digest);
+	for (int i = 0; i < (int) sizeof(digest); i++)
+		sprintf(hex + 2 * i, "%02x", digest[i]);
+	return hex;
+}
+
+static void
+forget_stale_keys(void)
+{
+	if (keys_generation == lr_table_generation(LR_TABLE_DIGEST_KEYS))
+		return;
+	keys_generation = lr_table_generation(LR_TABLE_DIGEST_KEYS);
+	for (int i = 0; i < nkeys; i++)
+		EVP_MAC_CTX_free(keys[i].context);
+	nkeys = 0;
+	current_key = 0;
+}
+
+static DigestKey *
+find_key(int key_id)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(key_id)};
+	DigestKey  *key;
+	bool		isnull;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (keys[i].key_id == key_id)
+			return &keys[i];
+	}
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT key FROM leadroute.digest_keys WHERE key_id = $1", true, 1, types, values, NULL) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("digest key %d is missing from leadroute.digest_keys", key_id),
+				errhint("Restore the row from a backup; without it digests made with it cannot be compared."));
+	key = remember_key(key_id, lr_sql_datum(0, 1, &isnull));
+	lr_sql_end(&identity);
+	return key;
+}
+
+/* Makes the database's key; two sessions that need the first one agree on it. */
+static int
+make_key(void)
+{
+	LrIdentity	identity;
+	unsigned char secret[KEY_LENGTH];
+	bytea	   *value = palloc(VARHDRSZ + KEY_LENGTH);
+	Oid			types[] = {BYTEAOID};
+	Datum		values[] = {PointerGetDatum(value)};
+	int			key_id;
+
+	if (!pg_strong_random(secret, sizeof(secret)))
+		crypto_failed("make a random key");
+	SET_VARSIZE(value, VARHDRSZ + KEY_LENGTH);
+	memcpy(VARDATA(value), secret, KEY_LENGTH);
+	lr_sql_begin(&identity);
+	lr_sql("LOCK TABLE leadroute.digest_keys IN SHARE ROW EXCLUSIVE MODE", false, 0, NULL, NULL, NULL);
+	if (lr_sql("SELECT max(key_id) FROM leadroute.digest_keys HAVING count(*) > 0", true, 0, NULL, NULL, NULL) == 0)
+		lr_sql("INSERT INTO leadroute.digest_keys (key_id, key) VALUES (1, $1) RETURNING key_id", false, 1, types, values, NULL);
+	key_id = lr_sql_int32(0, 1, 0);
+	lr_sql_end(&identity);
+	forget_stale_keys();
+	return key_id;
+}
+
+static DigestKey *
+remember_key(int key_id, Datum secret)
+{
+	bytea	   *value = DatumGetByteaPP(secret);
+	OSSL_PARAM	parameters[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *) "SHA256", 0), OSSL_PARAM_construct_end()};
+	EVP_MAC    *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	DigestKey  *key;
+
+	if (nkeys == lengthof(keys))
+	{
+		EVP_MAC_CTX_free(keys[0].context);
+		memmove(&keys[0], &keys[1], sizeof(keys[0]) * --nkeys);
+	}
+	key = &keys[nkeys];
+	key->key_id = key_id;
+	key->context = hmac ? EVP_MAC_CTX_new(hmac) : NULL;
+	EVP_MAC_free(hmac);
+	if (key->context == NULL ||
+		EVP_MAC_init(key->context, (unsigned char *) VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), parameters) != 1)
+		crypto_failed("prepare a digest");
+	nkeys++;
+	return key;
+}
+
+static void
+crypto_failed(const char *what)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INTERNAL_ERROR),
+			errmsg("OpenSSL could not %s", what));
+}

@@ -1,0 +1,539 @@
+/*
+ * evidence.c: the compact form of what a run read and what its steps gave.
+ *
+ * One entry a lead, not a row a step: names stand in the policy version, values here. The layout, version 1:
+ *
+ *	u8 version, u32 length of the stable part, stable part, float32 duration of each step (microseconds)
+ *	stable part: attributes, unreadable, steps
+ *	attributes: u32 bits of those that are known; 5 bytes of classes, two bits each; for each known one its value if it is
+ *		plain, otherwise its digest; varint count of plain members of "attributes", for each string name, string JSON
+ *	unreadable: u8 0, or attribute + 1 and 5 bytes of SQLSTATE
+ *	steps: varint count; for each u8 status, and if done its outputs and varint length and bytes of the agent's own detail,
+ *		if failed 5 bytes of SQLSTATE and string place
+ *	outputs: of a built-in agent u16 bits of those that are known and their values; of others one string, JSON
+ *	value: text string; int varint (zigzag); bool u8; time 8 bytes; text[] varint count and per element varint length + 1
+ *		(0 is null) and bytes; jsonb string
+ *
+ * Numbers are little-endian on every machine; a string is varint length and bytes. Two runs over the same inputs have equal
+ * stable parts: that is how routing by hand finds that nothing changed.
+ */
+#include "provenance/provenance.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#define FORMAT_VERSION 1
+#define HEADER_LENGTH 5
+
+static void put_u32(StringInfo out, uint32 value);
+static void put_fact(StringInfo out, int fact, Datum value);
+static void put_digest(StringInfo out, int fact, Datum value);
+static void put_plain_members(StringInfo out, LrRun *run);
+static void put_step(StringInfo out, const LrStep *step, const LrRun *run);
+static void put_sqlstate(StringInfo out, int sqlstate);
+
+/* ---- numbers and strings ---- */
+
+/* Appends an unsigned number, 7 bits a byte, the lowest first. */
+void
+lr_put_varint(StringInfo out, uint64 value)
+{
+	char		bytes[10];
+	int			n = 0;
+
+	while (value >= 0x80)
+	{
+		bytes[n++] = (char) (value | 0x80);
+		value >>= 7;
+	}
+	bytes[n++] = (char) value;
+	appendBinaryStringInfo(out, bytes, n);
+}
+
+/* Appends a string: its length and its bytes. */
+void
+lr_put_string(StringInfo out, const char *value)
+{
+	size_t		length = strlen(value);
+
+	lr_put_varint(out, length);
+	appendBinaryStringInfo(out, value, length);
+}
+
+static void
+put_text(StringInfo out, Datum value)
+{
+	text	   *string = DatumGetTextPP(value);
+
+	lr_put_varint(out, VARSIZE_ANY_EXHDR(string));
+	appendBinaryStringInfo(out, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
+}
+
+static void
+put_u32(StringInfo out, uint32 value)
+{
+	char		bytes[4] = {(char) value, (char) (value >> 8), (char) (value >> 16), (char) (value >> 24)};
+
+	appendBinaryStringInfo(out, bytes, sizeof(bytes));
+}
+
+static void
+put_sqlstate(StringInfo out, int sqlstate)
+{
+	appendBinaryStringInfo(out, unpack_sql_state(sqlstate), 5);
+}
+
+/* ---- attributes ---- */
+
+/* Begins a run's evidence with its attributes, before any agent fills one in. */
+void
+lr_evidence_attributes(LrRun *run)
+{
+	const LrSource *source = run->batch->source;
+	StringInfo	out = &run->evidence;
+	uint32		known = 0;
+	uint64		classes = 0;
+
+	initStringInfo(out);
+	appendStringInfoChar(out, FORMAT_VERSION);
+	put_u32(out, 0);
+	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
+	{
+		known |= (run->isnull[i] ? 0 : 1u) << i;
+		classes |= (uint64) source->classes[i] << (2 * i);
+	}
+	put_u32(out, known);
+	for (int i = 0; i < 5; i++)
+		appendStringInfoChar(out, (char) (classes >> (8 * i)));
+	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
+	{
+		if (run->isnull[i])
+			continue;
+		if (source->classes[i] == LR_CLASS_PLAIN)
+			put_fact(out, i, run->values[i]);
+		else
+			put_digest(out, i, run->values[i]);
+	}
+	put_plain_members(out, run);
+	appendStringInfoChar(out, (char) (run->unreadable + 1));
+	if (run->unreadable >= 0)
+		put_sqlstate(out, run->unreadable_sqlstate);
+}
+
+static void
+put_fact(StringInfo out, int fact, Datum value)
+{
+	Oid			type = fact < LR_N_FACTS ? lr_facts[fact].type : JSONBOID;
+
+	switch (type)
+	{
+		case TEXTOID:
+			put_text(out, value);
+			break;
+		case INT4OID:
+			{
+				int64		number = DatumGetInt32(value);
+
+				lr_put_varint(out, ((uint64) number << 1) ^ (uint64) (number >> 63));
+				break;
+			}
+		case BOOLOID:
+			appendStringInfoChar(out, DatumGetBool(value) ? 1 : 0);
+			break;
+		case TIMESTAMPTZOID:
+			put_u32(out, (uint32) DatumGetTimestampTz(value));
+			put_u32(out, (uint32) ((uint64) DatumGetTimestampTz(value) >> 32));
+			break;
+		case TEXTARRAYOID:
+			{
+				Datum	   *elements;
+				bool	   *nulls;
+				int			n;
+
+				deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+				lr_put_varint(out, n);
+				for (int i = 0; i < n; i++)
+				{
+					text	   *element = nulls[i] ? NULL : DatumGetTextPP(elements[i]);
+
+					lr_put_varint(out, element ? VARSIZE_ANY_EXHDR(element) + 1 : 0);
+					if (element)
+						appendBinaryStringInfo(out, VARDATA_ANY(element), VARSIZE_ANY_EXHDR(element));
+				}
+				break;
+			}
+		default:
+			{
+				Jsonb	   *jsonb = DatumGetJsonbP(value);
+
+				lr_put_string(out, JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
+				break;
+			}
+	}
+}
+
+/* Appends the digest of an attribute's value. */
+static void
+put_digest(StringInfo out, int fact, Datum value)
+{
+	unsigned char digest[LR_DIGEST_LENGTH];
+
+	lr_fact_digest(lr_digest_key_id(), fact, value, digest);
+	appendBinaryStringInfo(out, (char *) digest, sizeof(digest));
+}
+
+/* Computes the digest of an attribute's value. */
+void
+lr_fact_digest(int key_id, int fact, Datum value, unsigned char *digest)
+{
+	switch (lr_facts[fact].type)
+	{
+		case INT4OID:
+			{
+				int32		number = DatumGetInt32(value);
+
+				lr_digest(key_id, &number, sizeof(number), digest);
+				break;
+			}
+		case BOOLOID:
+			{
+				char		truth = DatumGetBool(value) ? 1 : 0;
+
+				lr_digest(key_id, &truth, sizeof(truth), digest);
+				break;
+			}
+		case TIMESTAMPTZOID:
+			{
+				TimestampTz moment = DatumGetTimestampTz(value);
+
+				lr_digest(key_id, &moment, sizeof(moment), digest);
+				break;
+			}
+		default:
+			{
+				struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
+
+				lr_digest(key_id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), digest);
+				break;
+			}
+	}
+}
+
+/* Appends those members of "attributes" that are classed plain by themselves. */
+static void
+put_plain_members(StringInfo out, LrRun *run)
+{
+	const LrSource *source = run->batch->source;
+	Jsonb	   *jsonb;
+	StringInfoData members;
+	int			n = 0;
+
+	if (source->nplain_keys == 0 || run->isnull[LR_ATTRIBUTES] || source->classes[LR_ATTRIBUTES] == LR_CLASS_PLAIN)
+	{
+		lr_put_varint(out, 0);
+		return;
+	}
+	jsonb = DatumGetJsonbP(run->values[LR_ATTRIBUTES]);
+	initStringInfo(&members);
+	for (int i = 0; i < source->nplain_keys && JB_ROOT_IS_OBJECT(jsonb); i++)
+	{
+		JsonbValue	buffer;
+		JsonbValue *value = getKeyJsonValueFromContainer(&jsonb->root, source->plain_keys[i], strlen(source->plain_keys[i]), &buffer);
+
+		if (value)
+		{
+			Jsonb	   *member = JsonbValueToJsonb(value);
+
+			lr_put_string(&members, source->plain_keys[i]);
+			lr_put_string(&members, JsonbToCString(NULL, &member->root, VARSIZE(member)));
+			n++;
+		}
+	}
+	lr_put_varint(out, n);
+	appendBinaryStringInfo(out, members.data, members.len);
+}
+
+/* ---- steps ---- */
+
+/* Completes the stable part of a run's evidence with its steps. */
+void
+lr_evidence_steps(LrRun *run)
+{
+	const LrPolicy *policy = run->batch->policy;
+	StringInfo	out = &run->evidence;
+	uint32		stable;
+
+	lr_put_varint(out, policy->nsteps);
+	for (int i = 0; i < policy->nsteps; i++)
+		put_step(out, &policy->steps[i], run);
+	stable = out->len - HEADER_LENGTH;
+	for (int i = 0; i < 4; i++)
+		out->data[1 + i] = (char) (stable >> (8 * i));
+}
+
+static void
+put_step(StringInfo out, const LrStep *step, const LrRun *run)
+{
+	const LrStepResult *result = &run->steps[step->number];
+	uint32		known = 0;
+
+	appendStringInfoChar(out, (char) result->status);
+	if (result->status == LR_STEP_FAILED)
+	{
+		put_sqlstate(out, result->sqlstate);
+		lr_put_string(out, result->place ? result->place : "");
+	}
+	if (result->status != LR_STEP_DONE)
+		return;
+	if (step->builtin == NULL)
+		put_fact(out, step->first_fact, run->values[step->first_fact]);
+	else
+	{
+		for (int i = 0; i < step->nfacts; i++)
+			known |= (run->isnull[step->first_fact + i] ? 0 : 1u) << i;
+		appendStringInfoChar(out, (char) known);
+		appendStringInfoChar(out, (char) (known >> 8));
+		for (int i = 0; i < step->nfacts; i++)
+		{
+			if (known & (1u << i))
+				put_fact(out, step->first_fact + i, run->values[step->first_fact + i]);
+		}
+	}
+	lr_put_varint(out, result->detail ? result->detail->len : 0);
+	if (result->detail)
+		appendBinaryStringInfo(out, result->detail->data, result->detail->len);
+}
+
+/* Ends a run's evidence with the time that each step took. */
+void
+lr_evidence_durations(LrRun *run)
+{
+	for (int i = 0; i < run->batch->policy->nsteps; i++)
+	{
+		uint32		bits;
+
+		memcpy(&bits, &run->batch->durations[i], sizeof(bits));
+		put_u32(&run->evidence, bits);
+	}
+}
+
+/* ---- reading ---- */
+
+static void
+damaged(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_DATA_CORRUPTED),
+			errmsg("the evidence of an entry is damaged"),
+			errhint("Restore leadroute.entries from a backup."));
+}
+
+/* Takes an unsigned number; raises XX001 where there is none. */
+uint64
+lr_get_varint(LrReader *in)
+{
+	uint64		value = 0;
+
+	for (int shift = 0; shift < 64; shift += 7)
+	{
+		unsigned char byte;
+
+		if (in->at >= in->end)
+			break;
+		byte = (unsigned char) *in->at++;
+		value |= (uint64) (byte & 0x7f) << shift;
+		if (byte < 0x80)
+			return value;
+	}
+	damaged();
+	return 0;
+}
+
+/* Takes bytes; raises XX001 where there are not as many. */
+const char *
+lr_get_bytes(LrReader *in, int length)
+{
+	const char *bytes = in->at;
+
+	if (length < 0 || in->end - in->at < length)
+		damaged();
+	in->at += length;
+	return bytes;
+}
+
+/* Takes a string. */
+char *
+lr_get_string(LrReader *in)
+{
+	uint64		length = lr_get_varint(in);
+
+	if (length > (uint64) (in->end - in->at))
+		damaged();
+	return pnstrdup(lr_get_bytes(in, (int) length), length);
+}
+
+static uint32
+get_u32(LrReader *in)
+{
+	const unsigned char *bytes = (const unsigned char *) lr_get_bytes(in, 4);
+
+	return bytes[0] | (uint32) bytes[1] << 8 | (uint32) bytes[2] << 16 | (uint32) bytes[3] << 24;
+}
+
+static Datum
+get_fact(LrReader *in, int fact)
+{
+	Oid			type = fact < LR_N_FACTS ? lr_facts[fact].type : JSONBOID;
+
+	switch (type)
+	{
+		case TEXTOID:
+			return CStringGetTextDatum(lr_get_string(in));
+		case INT4OID:
+			{
+				uint64		number = lr_get_varint(in);
+
+				return Int32GetDatum((int32) ((int64) (number >> 1) ^ -(int64) (number & 1)));
+			}
+		case BOOLOID:
+			return BoolGetDatum(*lr_get_bytes(in, 1) != 0);
+		case TIMESTAMPTZOID:
+			{
+				uint64		low = get_u32(in);
+
+				return TimestampTzGetDatum((TimestampTz) (low | (uint64) get_u32(in) << 32));
+			}
+		case TEXTARRAYOID:
+			{
+				uint64		n = lr_get_varint(in);
+				Datum	   *elements;
+				bool	   *nulls;
+				int			dimensions[1] = {(int) n};
+				int			lower[1] = {1};
+
+				if (n > (uint64) (in->end - in->at))
+					damaged();
+				elements = palloc(sizeof(Datum) * Max(n, 1));
+				nulls = palloc(sizeof(bool) * Max(n, 1));
+				for (uint64 i = 0; i < n; i++)
+				{
+					uint64		length = lr_get_varint(in);
+
+					nulls[i] = length == 0;
+					if (length > (uint64) (in->end - in->at) + 1)
+						damaged();
+					elements[i] = length ? PointerGetDatum(cstring_to_text_with_len(lr_get_bytes(in, (int) length - 1), (int) length - 1)) : (Datum) 0;
+				}
+				return PointerGetDatum(n == 0 ? construct_empty_array(TEXTOID)
+									   : construct_md_array(elements, nulls, 1, dimensions, lower, TEXTOID, -1, false, TYPALIGN_INT));
+			}
+		default:
+			return DirectFunctionCall1(jsonb_in, CStringGetDatum(lr_get_string(in)));
+	}
+}
+
+/* Reads evidence whole, in the current memory context; raises XX001 if it is damaged. */
+LrEvidence *
+lr_evidence_read(const char *data, int length, const LrPolicy *policy)
+{
+	LrEvidence *evidence = palloc0(sizeof(LrEvidence));
+	LrReader	in = {data, data + length};
+	uint64		classes = 0;
+	uint32		known;
+
+	if (*lr_get_bytes(&in, 1) != FORMAT_VERSION)
+		damaged();
+	evidence->stable = data + HEADER_LENGTH;
+	evidence->stable_length = (int) get_u32(&in);
+	if (evidence->stable_length < 0 || evidence->stable_length > length - HEADER_LENGTH)
+		damaged();
+	known = get_u32(&in);
+	for (int i = 0; i < 5; i++)
+		classes |= (uint64) (unsigned char) *lr_get_bytes(&in, 1) << (8 * i);
+	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
+	{
+		LrEvidenceAttribute *attribute = &evidence->attributes[i];
+
+		attribute->known = (known & (1u << i)) != 0;
+		attribute->class = (LrClass) ((classes >> (2 * i)) & 3);
+		if (!attribute->known)
+			continue;
+		if (attribute->class == LR_CLASS_PLAIN)
+			attribute->value = get_fact(&in, i);
+		else
+			attribute->digest = (const unsigned char *) lr_get_bytes(&in, LR_DIGEST_LENGTH);
+	}
+	evidence->nmembers = (int) lr_get_varint(&in);
+	if (evidence->nmembers < 0 || evidence->nmembers > length)
+		damaged();
+	evidence->members = palloc(sizeof(LrEvidenceMember) * Max(evidence->nmembers, 1));
+	for (int i = 0; i < evidence->nmembers; i++)
+	{
+		evidence->members[i].name = lr_get_string(&in);
+		evidence->members[i].json = lr_get_string(&in);
+	}
+	evidence->unreadable = (unsigned char) *lr_get_bytes(&in, 1) - 1;
+	if (evidence->unreadable >= LR_N_ATTRIBUTES)
+		damaged();
+	if (evidence->unreadable >= 0)
+		evidence->unreadable_sqlstate = pnstrdup(lr_get_bytes(&in, 5), 5);
+	evidence->attributes_length = (int) (in.at - data);
+
+	evidence->nsteps = (int) lr_get_varint(&in);
+	if (evidence->nsteps != policy->nsteps)
+		damaged();
+	evidence->steps = palloc0(sizeof(LrEvidenceStep) * Max(evidence->nsteps, 1));
+	for (int i = 0; i < evidence->nsteps; i++)
+	{
+		const LrStep *step = &policy->steps[i];
+		LrEvidenceStep *recorded = &evidence->steps[i];
+		const unsigned char *bits;
+
+		recorded->status = (LrStepStatus) *lr_get_bytes(&in, 1);
+		if (recorded->status == LR_STEP_FAILED)
+		{
+			recorded->sqlstate = pnstrdup(lr_get_bytes(&in, 5), 5);
+			recorded->place = lr_get_string(&in);
+		}
+		if (recorded->status != LR_STEP_DONE)
+			continue;
+		recorded->values = palloc0(sizeof(Datum) * Max(step->nfacts, 1));
+		if (step->builtin == NULL)
+		{
+			recorded->known = 1;
+			recorded->values[0] = get_fact(&in, step->first_fact);
+		}
+		else
+		{
+			bits = (const unsigned char *) lr_get_bytes(&in, 2);
+			recorded->known = bits[0] | (uint32) bits[1] << 8;
+			for (int f = 0; f < step->nfacts; f++)
+			{
+				if (recorded->known & (1u << f))
+					recorded->values[f] = get_fact(&in, step->first_fact + f);
+			}
+		}
+		recorded->detail_length = (int) lr_get_varint(&in);
+		recorded->detail = lr_get_bytes(&in, recorded->detail_length);
+	}
+	for (int i = 0; i < evidence->nsteps && in.end - in.at >= 4; i++)
+	{
+		uint32		number = get_u32(&in);
+
+		memcpy(&evidence->steps[i].duration, &number, sizeof(number));
+	}
+	return evidence;
+}
+
+/* Returns the part of evidence that depends on inputs and outputs only. */
+const char *
+lr_evidence_stable(const char *data, int length, int *stable_length)
+{
+	LrReader	in = {data, data + length};
+
+	(void) lr_get_bytes(&in, 1);
+	*stable_length = (int) get_u32(&in);
+	return lr_get_bytes(&in, *stable_length);
+}

@@ -1,0 +1,99 @@
+/*
+ * provenance.h: the record: digests, evidence, entries, environments.
+ */
+#ifndef LR_PROVENANCE_H
+#define LR_PROVENANCE_H
+
+#include "leadroute.h"
+
+#include "pipeline/pipeline.h"
+
+#define LR_DIGEST_LENGTH 16
+
+
+/* digest.c */
+extern int	lr_digest_key_id(void);
+extern void lr_digest(int key_id, const void *data, size_t length, unsigned char *digest);
+extern char *lr_sha256_hex(const void *data, size_t length);
+extern void lr_sha256(const void *data, size_t length, unsigned char *digest);
+
+/* environment.c */
+extern int	lr_environment_id(void);
+extern void lr_environment_json(StringInfo json);
+
+/* evidence.c: writing */
+extern void lr_evidence_attributes(LrRun *run);
+extern void lr_evidence_steps(LrRun *run);
+extern void lr_evidence_durations(LrRun *run);
+extern void lr_put_varint(StringInfo out, uint64 value);
+extern void lr_put_string(StringInfo out, const char *value);
+
+/* evidence.c: reading */
+typedef struct LrReader
+{
+	const char *at;
+	const char *end;
+} LrReader;
+
+extern uint64 lr_get_varint(LrReader *in);
+extern char *lr_get_string(LrReader *in);
+extern const char *lr_get_bytes(LrReader *in, int length);
+
+/* Evidence, read. */
+typedef struct LrEvidenceAttribute
+{
+	bool		known;
+	LrClass		class;
+	Datum		value;			/* where the class is plain */
+	const unsigned char *digest;	/* otherwise */
+} LrEvidenceAttribute;
+
+typedef struct LrEvidenceMember
+{
+	char	   *name;
+	char	   *json;
+} LrEvidenceMember;
+
+typedef struct LrEvidenceStep
+{
+	LrStepStatus status;
+	char	   *sqlstate;		/* of a failure */
+	char	   *place;
+	uint32		known;			/* bits of outputs */
+	Datum	   *values;
+	const char *detail;
+	int			detail_length;
+	float		duration;		/* microseconds */
+} LrEvidenceStep;
+
+typedef struct LrEvidence
+{
+	const char *stable;
+	int			stable_length;
+	int			attributes_length;	/* from the beginning to the steps */
+	LrEvidenceAttribute attributes[LR_N_ATTRIBUTES];
+	int			nmembers;
+	LrEvidenceMember *members;
+	int			unreadable;		/* attribute, or -1 */
+	char	   *unreadable_sqlstate;
+	int			nsteps;
+	LrEvidenceStep *steps;
+} LrEvidence;
+
+extern LrEvidence *lr_evidence_read(const char *data, int length, const LrPolicy *policy);
+extern const char *lr_evidence_stable(const char *data, int length, int *stable_length);
+extern void lr_fact_digest(int key_id, int fact, Datum value, unsigned char *digest);
+
+/* unfold.c */
+extern void lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
+
+/* recording.c */
+extern void lr_record_batch(LrBatch *batch);
+extern void lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, TimestampTz at, Oid user);
+extern void lr_find_states(LrBatch *batch);
+extern void lr_lock_states(LrBatch *batch);
+
+/* partition.c */
+extern Oid	lr_entries_partition(TimestampTz as_of);
+
+#endif

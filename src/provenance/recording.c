@@ -1,0 +1,314 @@
+/*
+ * recording.c: writing a batch of decisions: one entry and one state a lead.
+ *
+ * A new lead's state is a new row, and rows go in together. A lead that is routed again has a state, which is found, locked
+ * and changed. Finding is set-based too: the ids of one statement's new leads lie close together, so one scan of their range
+ * tells which of them, as a rule none, have a state already.
+ */
+#include "provenance/provenance.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "writer.h"
+
+/* The columns of leadroute.entries. */
+enum
+{
+	ENTRY_RUN_ID, ENTRY_LEAD_ID, ENTRY_AS_OF, ENTRY_SUPERSEDES, ENTRY_TURN, ENTRY_SCORE, ENTRY_SOURCE_ID, ENTRY_POLICY_VERSION_ID,
+	ENTRY_ENVIRONMENT_ID, ENTRY_KEY_ID, ENTRY_ROUTED_BY, ENTRY_OUTCOME, ENTRY_RULE_NO, ENTRY_POOL_ID, ENTRY_POOL_REVISION_ID, ENTRY_OWNER_ID,
+	ENTRY_DURATION_US, ENTRY_ENTRY_NO, ENTRY_CAUSE, ENTRY_REASON_CODE, ENTRY_NOTE, ENTRY_EVIDENCE
+};
+
+/* The columns of leadroute.lead_states. */
+enum
+{
+	STATE_LEAD_ID, STATE_RUN_ID, STATE_SINCE, STATE_CLOSED_AT, STATE_SCORE, STATE_SOURCE_ID, STATE_POLICY_VERSION_ID, STATE_OWNER_ID,
+	STATE_POOL_ID, STATE_CHANGED_BY, STATE_OUTCOME, STATE_REASON_CODE, STATE_TIER, STATE_CLOSED_REASON
+};
+
+static void write_entries(LrBatch *batch);
+static void write_new_states(LrBatch *batch);
+static void change_state(LrRun *run);
+static void scan_states(LrBatch *batch, int64 lowest, int64 highest);
+static void state_found(LrBatch *batch, int64 lead_id, int64 run_id);
+
+static inline void
+put(TupleTableSlot *slot, int column, Datum value)
+{
+	slot->tts_values[column] = value;
+	slot->tts_isnull[column] = false;
+}
+
+/* Writes the decisions of a batch, but for runs in which nothing changed; gives each its run id. */
+void
+lr_record_batch(LrBatch *batch)
+{
+	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
+	Oid			run_ids = lr_catalog()->run_ids;
+	bool		any_new = false;
+	bool		any_written = false;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+
+		run->run_id = run->unchanged ? run->supersedes : nextval_internal(run_ids, false);
+		any_written |= !run->unchanged;
+		any_new |= !run->has_state;
+	}
+	if (any_written)
+		write_entries(batch);
+	if (any_new)
+		write_new_states(batch);
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (batch->runs[i].has_state && !batch->runs[i].unchanged)
+			change_state(&batch->runs[i]);
+	}
+	MemoryContextSwitchTo(saved);
+}
+
+static void
+write_entries(LrBatch *batch)
+{
+	const LrCatalog *catalog = lr_catalog();
+	int			environment_id = lr_environment_id();
+	int			key_id = lr_digest_key_id();
+	LrWriter   *writer = lr_writer_open(lr_entries_partition(batch->as_of), batch->n);
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+		TupleTableSlot *slot;
+		bytea	   *evidence;
+
+		if (run->unchanged)
+			continue;
+		lr_evidence_durations(run);
+		evidence = palloc(VARHDRSZ + run->evidence.len);
+		SET_VARSIZE(evidence, VARHDRSZ + run->evidence.len);
+		memcpy(VARDATA(evidence), run->evidence.data, run->evidence.len);
+
+		slot = lr_writer_row(writer);
+		put(slot, ENTRY_RUN_ID, Int64GetDatum(run->run_id));
+		put(slot, ENTRY_LEAD_ID, Int64GetDatum(run->lead_id));
+		put(slot, ENTRY_AS_OF, TimestampTzGetDatum(batch->as_of));
+		if (run->supersedes)
+			put(slot, ENTRY_SUPERSEDES, Int64GetDatum(run->supersedes));
+		if (run->turn >= 0)
+			put(slot, ENTRY_TURN, Int64GetDatum(run->turn));
+		if (!run->isnull[LR_SCORE])
+			put(slot, ENTRY_SCORE, Float8GetDatum(DatumGetInt32(run->values[LR_SCORE])));
+		put(slot, ENTRY_SOURCE_ID, Int32GetDatum(batch->source->source_id));
+		put(slot, ENTRY_POLICY_VERSION_ID, Int32GetDatum(batch->policy->version_id));
+		put(slot, ENTRY_ENVIRONMENT_ID, Int32GetDatum(environment_id));
+		put(slot, ENTRY_KEY_ID, Int32GetDatum(key_id));
+		put(slot, ENTRY_ROUTED_BY, ObjectIdGetDatum(batch->user));
+		put(slot, ENTRY_OUTCOME, ObjectIdGetDatum(catalog->outcomes[run->outcome]));
+		if (run->rule)
+			put(slot, ENTRY_RULE_NO, Int32GetDatum(run->rule->number));
+		if (run->pool_id)
+			put(slot, ENTRY_POOL_ID, Int32GetDatum(run->pool_id));
+		if (run->pool_revision_id)
+			put(slot, ENTRY_POOL_REVISION_ID, Int32GetDatum(run->pool_revision_id));
+		if (run->owner_id)
+			put(slot, ENTRY_OWNER_ID, Int32GetDatum(run->owner_id));
+		put(slot, ENTRY_DURATION_US, Float4GetDatum(batch->total_duration));
+		put(slot, ENTRY_ENTRY_NO, Int16GetDatum(1));
+		put(slot, ENTRY_CAUSE, CharGetDatum(batch->cause));
+		put(slot, ENTRY_REASON_CODE, CStringGetTextDatum(run->reason));
+		if (batch->note)
+			put(slot, ENTRY_NOTE, CStringGetTextDatum(batch->note));
+		put(slot, ENTRY_EVIDENCE, PointerGetDatum(evidence));
+	}
+	lr_writer_close(writer);
+}
+
+static void
+write_new_states(LrBatch *batch)
+{
+	const LrCatalog *catalog = lr_catalog();
+	LrWriter   *writer = lr_writer_open(catalog->tables[LR_TABLE_LEAD_STATES], batch->n);
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+		TupleTableSlot *slot;
+
+		if (run->has_state)
+			continue;
+		slot = lr_writer_row(writer);
+		put(slot, STATE_LEAD_ID, Int64GetDatum(run->lead_id));
+		put(slot, STATE_RUN_ID, Int64GetDatum(run->run_id));
+		put(slot, STATE_SINCE, TimestampTzGetDatum(batch->as_of));
+		if (!run->isnull[LR_SCORE])
+			put(slot, STATE_SCORE, Float8GetDatum(DatumGetInt32(run->values[LR_SCORE])));
+		put(slot, STATE_SOURCE_ID, Int32GetDatum(batch->source->source_id));
+		put(slot, STATE_POLICY_VERSION_ID, Int32GetDatum(batch->policy->version_id));
+		if (run->owner_id)
+			put(slot, STATE_OWNER_ID, Int32GetDatum(run->owner_id));
+		if (run->pool_id)
+			put(slot, STATE_POOL_ID, Int32GetDatum(run->pool_id));
+		put(slot, STATE_CHANGED_BY, ObjectIdGetDatum(batch->user));
+		put(slot, STATE_OUTCOME, ObjectIdGetDatum(catalog->outcomes[run->outcome]));
+		put(slot, STATE_REASON_CODE, CStringGetTextDatum(run->reason));
+		if (!run->isnull[LR_TIER])
+			put(slot, STATE_TIER, run->values[LR_TIER]);
+	}
+	lr_writer_close(writer);
+}
+
+static void
+change_state(LrRun *run)
+{
+	LrBatch    *batch = run->batch;
+	LrIdentity	identity;
+	Oid			types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID, INT4OID, INT4OID, INT4OID, INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[12];
+	char		nulls[12];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int64GetDatum(run->lead_id);
+	values[1] = Int64GetDatum(run->run_id);
+	values[2] = TimestampTzGetDatum(batch->as_of);
+	values[3] = Float8GetDatum(run->isnull[LR_SCORE] ? 0 : DatumGetInt32(run->values[LR_SCORE]));
+	nulls[3] = run->isnull[LR_SCORE] ? 'n' : ' ';
+	values[4] = Int32GetDatum(batch->source->source_id);
+	values[5] = Int32GetDatum(batch->policy->version_id);
+	values[6] = Int32GetDatum(run->owner_id);
+	nulls[6] = run->owner_id ? ' ' : 'n';
+	values[7] = Int32GetDatum(run->pool_id);
+	nulls[7] = run->pool_id ? ' ' : 'n';
+	values[8] = ObjectIdGetDatum(batch->user);
+	values[9] = CStringGetTextDatum(lr_outcome_names[run->outcome]);
+	values[10] = CStringGetTextDatum(run->reason);
+	values[11] = run->values[LR_TIER];
+	nulls[11] = run->isnull[LR_TIER] ? 'n' : ' ';
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_CHANGE_STATE,
+				"UPDATE leadroute.lead_states SET run_id = $2, since = $3, closed_at = NULL, score = $4, source_id = $5, policy_version_id = $6,"
+				" owner_id = $7, pool_id = $8, changed_by = $9::pg_catalog.regrole, outcome = $10::leadroute.outcome, reason_code = $11, tier = $12,"
+				" closed_reason = NULL WHERE lead_id = $1", 12, types, values, nulls);
+	lr_sql_end(&identity);
+}
+
+/* Lists leads that no run can decide now: pending, with the reason and who inserted them. A known state is left as it is. */
+void
+lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, TimestampTz at, Oid user)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8ARRAYOID, INT4OID, TEXTOID, TIMESTAMPTZOID, OIDOID};
+	Datum		values[5];
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(lead_ids[i]);
+	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[1] = Int32GetDatum(source_id);
+	values[2] = CStringGetTextDatum(reason);
+	values[3] = TimestampTzGetDatum(at);
+	values[4] = ObjectIdGetDatum(user);
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_WAITING,
+				"INSERT INTO leadroute.lead_states (lead_id, since, source_id, changed_by, outcome, reason_code)"
+				" SELECT l, $4, $2, $5::pg_catalog.regrole, 'pending', $3 FROM unnest($1) AS l"
+				" ON CONFLICT (lead_id) DO UPDATE SET run_id = NULL, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
+				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
+				" closed_reason = NULL WHERE lead_states.closed_at IS NOT NULL", 5, types, values, NULL);
+	lr_sql_end(&identity);
+}
+
+/* ---- which leads have a state already ---- */
+
+/* Finds the states of newly inserted leads: as a rule there are none. */
+void
+lr_find_states(LrBatch *batch)
+{
+	int64		lowest = PG_INT64_MAX;
+	int64		highest = PG_INT64_MIN;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		lowest = Min(lowest, batch->runs[i].lead_id);
+		highest = Max(highest, batch->runs[i].lead_id);
+	}
+	if (highest - lowest < (int64) batch->n * 4 + 64)
+		scan_states(batch, lowest, highest);
+	else
+	{
+		for (int i = 0; i < batch->n; i++)
+			scan_states(batch, batch->runs[i].lead_id, batch->runs[i].lead_id);
+	}
+}
+
+static void
+scan_states(LrBatch *batch, int64 lowest, int64 highest)
+{
+	const LrCatalog *catalog = lr_catalog();
+	Relation	rel = table_open(catalog->tables[LR_TABLE_LEAD_STATES], AccessShareLock);
+	Relation	index = index_open(catalog->lead_states_pkey, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = lr_index_beginscan(rel, index, snapshot, 2);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(lowest));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(highest));
+	index_rescan(scan, keys, 2, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		int64		lead_id = DatumGetInt64(slot_getattr(slot, STATE_LEAD_ID + 1, &isnull));
+		int64		run_id = DatumGetInt64(slot_getattr(slot, STATE_RUN_ID + 1, &isnull));
+
+		state_found(batch, lead_id, isnull ? 0 : run_id);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+}
+
+/* Finds and locks the states of leads that are routed again, in the order of their ids. */
+void
+lr_lock_states(LrBatch *batch)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8ARRAYOID};
+	Datum		values[1];
+	Datum	   *elements = palloc(sizeof(Datum) * Max(batch->n, 1));
+	uint64		n;
+
+	for (int i = 0; i < batch->n; i++)
+		elements[i] = Int64GetDatum(batch->runs[i].lead_id);
+	values[0] = PointerGetDatum(construct_array(elements, batch->n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	lr_sql_begin(&identity);
+	n = lr_sql("SELECT lead_id, run_id FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
+			   NULL);
+	for (uint64 i = 0; i < n; i++)
+		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0));
+	lr_sql_end(&identity);
+}
+
+static void
+state_found(LrBatch *batch, int64 lead_id, int64 run_id)
+{
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (batch->runs[i].lead_id == lead_id)
+		{
+			batch->runs[i].has_state = true;
+			batch->runs[i].supersedes = run_id;
+			return;
+		}
+	}
+}

@@ -1,0 +1,247 @@
+/*
+ * unfold.c: evidence as people and tools read it: JSON, and a row a step.
+ */
+#include "provenance/provenance.h"
+
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+
+PG_FUNCTION_INFO_V1(leadroute_entry_evidence);
+PG_FUNCTION_INFO_V1(leadroute_entry_steps);
+
+static const char *const status_names[] = {"skipped", "done", "failed"};
+
+static void append_attributes(const LrEvidence *evidence, StringInfo json);
+static void append_attribute(const LrEvidenceAttribute *attribute, int number, StringInfo json);
+static void append_output(const LrEvidenceStep *recorded, const LrStep *step, StringInfo json);
+static char *input_digest(const LrEvidence *evidence, const LrPolicy *policy, int number);
+static float confidence_of(const LrEvidenceStep *recorded, const LrStep *step);
+static const char *model_of(const LrStep *step);
+
+/* Unfolds the evidence of an entry; see the SQL comment. */
+Datum
+leadroute_entry_evidence(PG_FUNCTION_ARGS)
+{
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	LrPolicy   *policy = lr_policy_hold(PG_GETARG_INT32(1));
+	LrEvidence *evidence = lr_evidence_read(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), policy);
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	lr_evidence_to_json(evidence, policy, &json);
+	appendStringInfoChar(&json, '}');
+	lr_policy_release(policy);
+	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+/* Unfolds the steps of an entry, a row each; see the SQL comment. */
+Datum
+leadroute_entry_steps(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	LrPolicy   *policy = lr_policy_hold(PG_GETARG_INT32(1));
+	LrEvidence *evidence = lr_evidence_read(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), policy);
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < evidence->nsteps; i++)
+	{
+		const LrStep *step = &policy->steps[i];
+		const LrEvidenceStep *recorded = &evidence->steps[i];
+		bool		done = recorded->status == LR_STEP_DONE;
+		bool		failed = recorded->status == LR_STEP_FAILED;
+		const char *model = model_of(step);
+		Datum		values[12];
+		bool		nulls[12] = {false};
+		StringInfoData json;
+
+		initStringInfo(&json);
+		if (done)
+			append_output(recorded, step, &json);
+		values[0] = Int32GetDatum(i + 1);
+		values[1] = CStringGetTextDatum(step->capability);
+		values[2] = CStringGetTextDatum(step->agent->name);
+		values[3] = CStringGetTextDatum(step->agent->version);
+		values[4] = model ? CStringGetTextDatum(model) : (Datum) 0;
+		nulls[4] = model == NULL;
+		values[5] = CStringGetTextDatum(status_names[recorded->status]);
+		values[6] = failed ? CStringGetTextDatum(recorded->sqlstate) : (Datum) 0;
+		nulls[6] = !failed;
+		values[7] = failed && recorded->place[0] ? CStringGetTextDatum(recorded->place) : (Datum) 0;
+		nulls[7] = !failed || !recorded->place[0];
+		values[8] = CStringGetTextDatum(input_digest(evidence, policy, i));
+		values[9] = done ? DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)) : (Datum) 0;
+		nulls[9] = !done;
+		values[10] = Float4GetDatum(confidence_of(recorded, step));
+		nulls[10] = !done;
+		values[11] = Float4GetDatum(recorded->duration);
+		nulls[8] = nulls[11] = recorded->status == LR_STEP_SKIPPED;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	lr_policy_release(policy);
+	return (Datum) 0;
+}
+
+/* Appends the members attributes, unreadable and steps. */
+void
+lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json)
+{
+	append_attributes(evidence, json);
+	if (evidence->unreadable >= 0)
+		appendStringInfo(json, ", \"unreadable\": {\"attribute\": \"%s\", \"sqlstate\": \"%s\"}", lr_facts[evidence->unreadable].name,
+						 evidence->unreadable_sqlstate);
+	appendStringInfoString(json, ", \"steps\": [");
+	for (int i = 0; i < evidence->nsteps; i++)
+	{
+		const LrStep *step = &policy->steps[i];
+		const LrEvidenceStep *recorded = &evidence->steps[i];
+
+		appendStringInfo(json, "%s{\"capability\": ", i ? ", " : "");
+		escape_json(json, step->capability);
+		appendStringInfoString(json, ", \"agent\": ");
+		escape_json(json, psprintf("%s@%s", step->agent->name, step->agent->version));
+		if (model_of(step))
+		{
+			appendStringInfoString(json, ", \"model\": ");
+			escape_json(json, model_of(step));
+		}
+		appendStringInfo(json, ", \"status\": \"%s\"", status_names[recorded->status]);
+		if (recorded->status == LR_STEP_DONE)
+		{
+			appendStringInfo(json, ", \"confidence\": %g, \"output\": ", confidence_of(recorded, step));
+			append_output(recorded, step, json);
+		}
+		if (recorded->status == LR_STEP_FAILED)
+		{
+			appendStringInfo(json, ", \"sqlstate\": \"%s\", \"place\": ", recorded->sqlstate);
+			escape_json(json, recorded->place);
+		}
+		appendStringInfoChar(json, '}');
+	}
+	appendStringInfoChar(json, ']');
+}
+
+static void
+append_attributes(const LrEvidence *evidence, StringInfo json)
+{
+	bool		first = true;
+
+	appendStringInfoString(json, "\"attributes\": {");
+	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
+	{
+		if (!evidence->attributes[i].known)
+			continue;
+		appendStringInfo(json, "%s\"%s\": ", first ? "" : ", ", lr_facts[i].name);
+		append_attribute(&evidence->attributes[i], i, json);
+		first = false;
+	}
+	for (int i = 0; i < evidence->nmembers; i++)
+	{
+		appendStringInfoString(json, first ? "" : ", ");
+		escape_json(json, psprintf("attributes.%s", evidence->members[i].name));
+		appendStringInfo(json, ": %s", evidence->members[i].json);
+		first = false;
+	}
+	appendStringInfoChar(json, '}');
+}
+
+static void
+append_attribute(const LrEvidenceAttribute *attribute, int number, StringInfo json)
+{
+	if (attribute->class == LR_CLASS_PLAIN)
+	{
+		lr_fact_to_json(json, number, attribute->value);
+		return;
+	}
+	appendStringInfoString(json, "{\"digest\": \"");
+	for (int i = 0; i < LR_DIGEST_LENGTH; i++)
+		appendStringInfo(json, "%02x", attribute->digest[i]);
+	appendStringInfo(json, "\", \"class\": \"%s\"}", lr_class_names[attribute->class]);
+}
+
+static void
+append_output(const LrEvidenceStep *recorded, const LrStep *step, StringInfo json)
+{
+	bool		first = true;
+
+	if (step->builtin == NULL)
+	{
+		lr_fact_to_json(json, step->first_fact, recorded->values[0]);
+		return;
+	}
+	/* "status" comes first in what agents append, hence the member that is always there */
+	appendStringInfoChar(json, '{');
+	for (int i = 0; i < step->nfacts; i++)
+	{
+		if (!(recorded->known & (1u << i)))
+			continue;
+		appendStringInfo(json, "%s\"%s\": ", first ? "" : ", ", lr_facts[step->first_fact + i].name);
+		lr_fact_to_json(json, step->first_fact + i, recorded->values[i]);
+		first = false;
+	}
+	if (step->builtin->unfold && recorded->detail_length > 0)
+	{
+		StringInfoData more;
+
+		initStringInfo(&more);
+		step->builtin->unfold(step, recorded->detail, recorded->detail_length, &more);
+		/* what agents append begins with a comma */
+		appendStringInfoString(json, first ? more.data + 1 : more.data);
+	}
+	appendStringInfoChar(json, '}');
+}
+
+/* SHA-256 over what the record holds of a step's inputs: attributes, and outputs of the steps before it. */
+static char *
+input_digest(const LrEvidence *evidence, const LrPolicy *policy, int number)
+{
+	const LrStep *step = &policy->steps[number];
+	const Bitmapset *reads = step->builtin == &lr_assign_owner ? policy->rule_reads : step->reads;
+	StringInfoData inputs;
+
+	initStringInfo(&inputs);
+	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
+	{
+		if (!bms_is_member(i, reads) || !evidence->attributes[i].known)
+			continue;
+		appendStringInfo(&inputs, "%s=", lr_facts[i].name);
+		append_attribute(&evidence->attributes[i], i, &inputs);
+		appendStringInfoChar(&inputs, '\n');
+	}
+	/* an enriched attribute reaches the steps behind as an output of the enrichment */
+	for (int s = 0; s < number; s++)
+	{
+		if (evidence->steps[s].status != LR_STEP_DONE)
+			continue;
+		appendStringInfo(&inputs, "%s=", policy->steps[s].capability);
+		append_output(&evidence->steps[s], &policy->steps[s], &inputs);
+		appendStringInfoChar(&inputs, '\n');
+	}
+	return lr_sha256_hex(inputs.data, inputs.len);
+}
+
+/* A rule is certain; another agent may say how sure it is, as the member confidence of its output. */
+static float
+confidence_of(const LrEvidenceStep *recorded, const LrStep *step)
+{
+	JsonbValue	buffer;
+	JsonbValue *value;
+	double		confidence;
+
+	if (step->builtin || recorded->status != LR_STEP_DONE)
+		return 1;
+	value = getKeyJsonValueFromContainer(&DatumGetJsonbP(recorded->values[0])->root, "confidence", strlen("confidence"), &buffer);
+	if (value == NULL || value->type != jbvNumeric)
+		return 1;
+	confidence = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
+	return Min(Max(confidence, 0), 1);
+}
+
+static const char *
+model_of(const LrStep *step)
+{
+	return step->document ? psprintf("%s@%d", step->document->name, step->document->version) : NULL;
+}

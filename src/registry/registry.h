@@ -1,0 +1,55 @@
+/*
+ * registry.h: agents and the versioned documents that steps depend on.
+ */
+#ifndef LR_REGISTRY_H
+#define LR_REGISTRY_H
+
+#include "leadroute.h"
+
+#include "fmgr.h"
+#include "json.h"
+
+typedef enum LrAgentKind
+{
+	LR_AGENT_BUILTIN,
+	LR_AGENT_SQL,
+	LR_AGENT_EXTERNAL
+} LrAgentKind;
+
+/* One version of an agent, as a policy version pins it. */
+typedef struct LrAgent
+{
+	int			agent_id;
+	char	   *name;
+	char	   *version;
+	LrAgentKind kind;
+	bool		retired;
+	bool		changed;		/* the function is no longer what was registered */
+	bool		deprecated;
+	FmgrInfo	function;		/* of an SQL agent */
+	Oid			owner;			/* whom it runs as */
+} LrAgent;
+
+extern LrAgent *lr_agent_load(int agent_id);
+extern int	lr_agent_choose(const char *capability, const char *wanted, const char *place, LrMistakes *mistakes);
+extern bool lr_agent_is_member_version(const char *wanted, char **name, char **version);
+
+/* A pinned version of a scorecard or of jurisdiction rules. */
+typedef struct LrDocument
+{
+	int			document_id;
+	char	   *name;
+	int			version;
+	char	   *digest;			/* hex */
+	json_t	   *json;
+} LrDocument;
+
+extern LrDocument *lr_document_load(int document_id);
+extern LrDocument *lr_document_newest(const char *kind, const char *name);
+extern int	lr_document_publish(const char *kind, const char *name, Datum document, const char *reason);
+
+/* Records what a person did with a policy or document; ids of 0 are null. */
+extern void lr_record_act(const char *act, int policy_id, int policy_version_id, int document_id, int previous_version_id, const char *reason,
+						  Oid current_user);
+
+#endif

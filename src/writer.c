@@ -1,0 +1,110 @@
+/*
+ * writer.c: appending many rows to one of our tables.
+ *
+ * As COPY does it: rows go into the heap together, one WAL record a page, then into the indexes. Users' privileges are not
+ * asked: they insert leads, the record is ours. The tables have no triggers for rows, no defaults that matter and no
+ * row-level security, so none is looked for; whatever indexes there are get their entries.
+ */
+#include "writer.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+struct LrWriter
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot **slots;
+	int			nslots;			/* made so far */
+	int			nrows;			/* filled */
+	int			capacity;
+	BulkInsertState bulk;		/* NULL for few rows */
+};
+
+static void flush(LrWriter *writer);
+
+/* Opens a table for up to capacity rows between flushes, in the current memory context. */
+LrWriter *
+lr_writer_open(Oid relid, int capacity)
+{
+	LrWriter   *writer = palloc0(sizeof(LrWriter));
+
+	writer->rel = table_open(relid, RowExclusiveLock);
+	writer->estate = CreateExecutorState();
+	writer->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->rri, writer->rel, 1, NULL, 0);
+	ExecOpenIndices(writer->rri, false);
+	writer->capacity = capacity;
+	writer->slots = palloc(sizeof(TupleTableSlot *) * capacity);
+	return writer;
+}
+
+/*
+ * Returns an empty slot for the next row, all columns null. The caller fills tts_values and tts_isnull; what they point to
+ * has to live until the row is written.
+ */
+TupleTableSlot *
+lr_writer_row(LrWriter *writer)
+{
+	TupleTableSlot *slot;
+
+	if (writer->nrows == writer->capacity)
+		flush(writer);
+	if (writer->nrows == writer->nslots)
+	{
+		slot = MakeSingleTupleTableSlot(RelationGetDescr(writer->rel), &TTSOpsVirtual);
+		writer->slots[writer->nslots++] = slot;
+	}
+	slot = writer->slots[writer->nrows++];
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(writer->rel);
+	return slot;
+}
+
+/* Writes what is left, and closes the table; the lock stays until the end of the transaction. */
+void
+lr_writer_close(LrWriter *writer)
+{
+	flush(writer);
+	for (int i = 0; i < writer->nslots; i++)
+		ExecDropSingleTupleTableSlot(writer->slots[i]);
+	if (writer->bulk)
+		FreeBulkInsertState(writer->bulk);
+	ExecCloseIndices(writer->rri);
+	FreeExecutorState(writer->estate);
+	table_close(writer->rel, NoLock);
+}
+
+static void
+flush(LrWriter *writer)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+
+	if (writer->nrows == 0)
+		return;
+	if (writer->nrows == 1)
+		table_tuple_insert(writer->rel, writer->slots[0], cid, 0, NULL);
+	else
+	{
+		/* a page at a time is extended anyway; the ring of buffers pays from here on */
+		if (writer->bulk == NULL && writer->nrows >= 256)
+			writer->bulk = GetBulkInsertState();
+		table_multi_insert(writer->rel, writer->slots, writer->nrows, cid, 0, writer->bulk);
+	}
+	for (int i = 0; i < writer->nrows && writer->rri->ri_NumIndices > 0; i++)
+	{
+		GetPerTupleExprContext(writer->estate)->ecxt_scantuple = writer->slots[i];
+		lr_insert_index_tuples(writer->rri, writer->slots[i], writer->estate);
+		ResetPerTupleExprContext(writer->estate);
+	}
+	writer->nrows = 0;
+}

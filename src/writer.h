@@ -1,0 +1,17 @@
+/*
+ * writer.h: appending many rows to one of our tables.
+ */
+#ifndef LR_WRITER_H
+#define LR_WRITER_H
+
+#include "leadroute.h"
+
+#include "executor/tuptable.h"
+
+typedef struct LrWriter LrWriter;
+
+extern LrWriter *lr_writer_open(Oid relid, int capacity);
+extern TupleTableSlot *lr_writer_row(LrWriter *writer);
+extern void lr_writer_close(LrWriter *writer);
+
+#endif
