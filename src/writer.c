@@ -18,9 +18,11 @@
 
 struct LrWriter
 {
+	MemoryContext memory;
 	Relation	rel;
 	EState	   *estate;
 	ResultRelInfo *rri;
+	TupleDesc	desc;			/* a copy: slots would pin the relation's once each */
 	TupleTableSlot **slots;
 	int			nslots;			/* made so far */
 	int			nrows;			/* filled */
@@ -28,9 +30,7 @@ struct LrWriter
 	BulkInsertState bulk;		/* NULL for few rows */
 };
 
-static void flush(LrWriter *writer);
-
-/* Opens a table for up to capacity rows between flushes, in the current memory context. */
+/* Opens a table for up to capacity rows between flushes; the writer lives in the current memory context. */
 LrWriter *
 lr_writer_open(Oid relid, int capacity)
 {
@@ -41,7 +41,9 @@ lr_writer_open(Oid relid, int capacity)
 	writer->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->rri, writer->rel, 1, NULL, 0);
 	ExecOpenIndices(writer->rri, false);
+	writer->desc = CreateTupleDescCopyConstr(RelationGetDescr(writer->rel));
 	writer->capacity = capacity;
+	writer->memory = CurrentMemoryContext;
 	writer->slots = palloc(sizeof(TupleTableSlot *) * capacity);
 	return writer;
 }
@@ -56,14 +58,15 @@ lr_writer_row(LrWriter *writer)
 	TupleTableSlot *slot;
 
 	if (writer->nrows == writer->capacity)
-		flush(writer);
+		lr_writer_flush(writer);
 	if (writer->nrows == writer->nslots)
 	{
-		slot = MakeSingleTupleTableSlot(RelationGetDescr(writer->rel), &TTSOpsVirtual);
-		writer->slots[writer->nslots++] = slot;
+		MemoryContext saved = MemoryContextSwitchTo(writer->memory);
+
+		writer->slots[writer->nslots++] = MakeSingleTupleTableSlot(writer->desc, &TTSOpsVirtual);
+		MemoryContextSwitchTo(saved);
 	}
 	slot = writer->slots[writer->nrows++];
-	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(writer->rel);
@@ -74,7 +77,7 @@ lr_writer_row(LrWriter *writer)
 void
 lr_writer_close(LrWriter *writer)
 {
-	flush(writer);
+	lr_writer_flush(writer);
 	for (int i = 0; i < writer->nslots; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
 	if (writer->bulk)
@@ -84,8 +87,9 @@ lr_writer_close(LrWriter *writer)
 	table_close(writer->rel, NoLock);
 }
 
-static void
-flush(LrWriter *writer)
+/* Writes the rows so far. */
+void
+lr_writer_flush(LrWriter *writer)
 {
 	CommandId	cid = GetCurrentCommandId(true);
 
@@ -97,7 +101,12 @@ flush(LrWriter *writer)
 	{
 		/* a page at a time is extended anyway; the ring of buffers pays from here on */
 		if (writer->bulk == NULL && writer->nrows >= 256)
+		{
+			MemoryContext saved = MemoryContextSwitchTo(writer->memory);
+
 			writer->bulk = GetBulkInsertState();
+			MemoryContextSwitchTo(saved);
+		}
 		table_multi_insert(writer->rel, writer->slots, writer->nrows, cid, 0, writer->bulk);
 	}
 	for (int i = 0; i < writer->nrows && writer->rri->ri_NumIndices > 0; i++)
@@ -106,5 +115,8 @@ flush(LrWriter *writer)
 		lr_insert_index_tuples(writer->rri, writer->slots[i], writer->estate);
 		ResetPerTupleExprContext(writer->estate);
 	}
+	/* what the rows point to may go now */
+	for (int i = 0; i < writer->nrows; i++)
+		ExecClearTuple(writer->slots[i]);
 	writer->nrows = 0;
 }

@@ -165,7 +165,7 @@ run(LrStep *step, LrRun *run)
 		lr_run_set(run, attribute, firm->values[i]);
 		filled[nfilled++] = lr_facts[attribute].name;
 		if (detail == NULL)
-			detail = makeStringInfo();
+			detail = lr_detail_make();
 		record_filled(run, detail, attribute);
 	}
 	run->steps[step->number].detail = detail;
@@ -260,7 +260,7 @@ static void
 restore(const LrStep *step, LrRun *run, const char *detail, int length)
 {
 	LrReader	in = {detail, detail + length};
-	StringInfo	copy = makeStringInfo();
+	StringInfo	copy = lr_detail_make();
 
 	appendBinaryStringInfo(copy, detail, length);
 	run->steps[step->number].detail = copy;

@@ -56,7 +56,7 @@ run(LrStep *step, LrRun *run)
 	}
 	if (match.nerrors > 0)
 	{
-		StringInfo	detail = makeStringInfo();
+		StringInfo	detail = lr_detail_make();
 
 		for (int i = 0; i < match.nerrors; i++)
 		{
@@ -120,6 +120,6 @@ restore(const LrStep *step, LrRun *run, const char *detail, int length)
 {
 	if (length == 0)
 		return;
-	run->steps[step->number].detail = makeStringInfo();
+	run->steps[step->number].detail = lr_detail_make();
 	appendBinaryStringInfo(run->steps[step->number].detail, detail, length);
 }

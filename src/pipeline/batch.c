@@ -34,6 +34,8 @@ lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as
 	batch->as_of = as_of;
 	batch->cause = cause;
 	batch->user = user;
+	initStringInfo(&batch->attributes);
+	initStringInfo(&batch->evidence);
 }
 
 /* Adds a lead to a batch: a run whose facts are all null but as_of. */
@@ -81,11 +83,12 @@ lr_batch_run(LrBatch *batch)
 	{
 		if (!batch->runs[i].ended)
 			end_run(&batch->runs[i], LR_NO_RULE, "no_step_assigns");
-		lr_evidence_steps(&batch->runs[i]);
 	}
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	batch->total_duration = INSTR_TIME_GET_MICROSEC(end) / (float) Max(batch->n, 1);
+	for (int i = 0; i < batch->n; i++)
+		lr_evidence_finish(&batch->runs[i]);
 	if (nest >= 0)
 		lr_timezone_leave(nest);
 	MemoryContextSwitchTo(saved);
@@ -96,6 +99,8 @@ void
 lr_batch_clear(LrBatch *batch)
 {
 	MemoryContextReset(batch->memory);
+	resetStringInfo(&batch->attributes);
+	resetStringInfo(&batch->evidence);
 	batch->n = 0;
 }
 
@@ -194,7 +199,26 @@ quarantine_unreadable(LrRun *run)
 	end_run(run, LR_QUARANTINED, "unreadable_attribute");
 }
 
+/* Returns the finished evidence of a run; it stays good until the batch is cleared. */
+bytea *
+lr_run_evidence(const LrRun *run)
+{
+	return (bytea *) (run->batch->evidence.data + run->evidence_at);
+}
+
 /* ---- for agents ---- */
+
+/* Makes room for an agent's own evidence: a small buffer, there is one for every lead. */
+StringInfo
+lr_detail_make(void)
+{
+	StringInfo	detail = palloc(sizeof(StringInfoData));
+
+	detail->maxlen = 48;
+	detail->data = palloc(detail->maxlen);
+	resetStringInfo(detail);
+	return detail;
+}
 
 /* Gives an output. The value has to live in the batch's memory. */
 void

@@ -50,8 +50,10 @@ typedef struct LrRun
 	int64		turn;			/* -1 if none was drawn */
 	int			owner_id;
 
-	/* record */
-	StringInfoData evidence;
+	/* record: places in the batch's buffers */
+	int			attributes_at;
+	int			attributes_length;
+	int			evidence_at;
 	int64		run_id;
 	int64		supersedes;		/* 0 if it is the lead's first */
 	bool		has_state;		/* the lead has a row in lead_states */
@@ -71,6 +73,8 @@ typedef struct LrBatch
 	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
 	int			n;
 	LrRun	   *runs;
+	StringInfoData attributes;	/* of all runs: the first part of their evidence */
+	StringInfoData evidence;	/* of all runs: finished, each a bytea */
 	float	   *durations;		/* of each step, in microseconds a lead */
 	float		total_duration;
 } LrBatch;
@@ -83,7 +87,10 @@ extern void lr_batch_clear(LrBatch *batch);
 extern void lr_step_run(LrStep *step, LrRun *run);
 extern void lr_run_apply_stops(LrStep *step, LrRun *run);
 
-/* For agents: giving outputs, and failing. */
+extern bytea *lr_run_evidence(const LrRun *run);
+
+/* For agents: giving outputs, details and failing. */
+extern StringInfo lr_detail_make(void);
 extern void lr_run_set_text(LrRun *run, int fact, const char *value);
 extern void lr_run_set_texts(LrRun *run, int fact, const char *const *values, int n);
 extern void lr_run_set(LrRun *run, int fact, Datum value);

@@ -29,6 +29,7 @@ struct LrRouting
 	char		cause;
 	Oid			user;
 	LrBatch		batch;
+	LrRecorder	recorder;
 	TupleTableSlot *row;
 	int			capacity;
 	int64		total;
@@ -77,6 +78,8 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 		lr_batch_init(&routing->batch, routing->policy, source, routing->as_of, cause, routing->user, routing->capacity);
 		routing->batch.note = note && note[0] ? note : NULL;
 	}
+	routing->recorder.memory = memory;
+	routing->recorder.capacity = routing->capacity;
 	routing->row = MakeSingleTupleTableSlot(source->desc, &TTSOpsMinimalTuple);
 	routing->key_memory = AllocSetContextCreate(memory, "leadroute keys", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(saved);
@@ -136,6 +139,7 @@ lr_routing_end(LrRouting *routing)
 
 	finish_waiting(routing);
 	finish_batch(routing);
+	lr_recorder_end(&routing->recorder);
 	total = routing->total;
 	ExecDropSingleTupleTableSlot(routing->row);
 	if (routing->policy)
@@ -213,7 +217,7 @@ finish_batch(LrRouting *routing)
 	if (batch->cause != 'i')
 		find_unchanged(batch);
 	lr_assign_batch(batch);
-	lr_record_batch(batch);
+	lr_record_batch(&routing->recorder, batch);
 	for (int i = 0; i < batch->n && routing->done; i++)
 		routing->done(&batch->runs[i], routing->argument);
 	routing->total += batch->n;
@@ -276,7 +280,8 @@ is_unchanged(LrRun *run, uint64 row)
 	int			stable_length;
 	int			own_length;
 	const char *stable = lr_evidence_stable(VARDATA_ANY(evidence), VARSIZE_ANY_EXHDR(evidence), &stable_length);
-	const char *own = lr_evidence_stable(run->evidence.data, run->evidence.len, &own_length);
+	bytea	   *own_evidence = lr_run_evidence(run);
+	const char *own = lr_evidence_stable(VARDATA(own_evidence), VARSIZE(own_evidence) - VARHDRSZ, &own_length);
 	const char *outcome = lr_sql_text(row, 5);
 
 	if (stable_length != own_length || memcmp(stable, own, own_length) != 0 ||

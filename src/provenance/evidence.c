@@ -92,13 +92,11 @@ void
 lr_evidence_attributes(LrRun *run)
 {
 	const LrSource *source = run->batch->source;
-	StringInfo	out = &run->evidence;
+	StringInfo	out = &run->batch->attributes;
 	uint32		known = 0;
 	uint64		classes = 0;
 
-	initStringInfo(out);
-	appendStringInfoChar(out, FORMAT_VERSION);
-	put_u32(out, 0);
+	run->attributes_at = out->len;
 	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
 	{
 		known |= (run->isnull[i] ? 0 : 1u) << i;
@@ -120,6 +118,7 @@ lr_evidence_attributes(LrRun *run)
 	appendStringInfoChar(out, (char) (run->unreadable + 1));
 	if (run->unreadable >= 0)
 		put_sqlstate(out, run->unreadable_sqlstate);
+	run->attributes_length = out->len - run->attributes_at;
 }
 
 static void
@@ -257,20 +256,35 @@ put_plain_members(StringInfo out, LrRun *run)
 
 /* ---- steps ---- */
 
-/* Completes the stable part of a run's evidence with its steps. */
+/* Finishes a run's evidence, in the batch's buffer: attributes, steps, and the time that each step took. */
 void
-lr_evidence_steps(LrRun *run)
+lr_evidence_finish(LrRun *run)
 {
 	const LrPolicy *policy = run->batch->policy;
-	StringInfo	out = &run->evidence;
+	StringInfo	out = &run->batch->evidence;
 	uint32		stable;
 
+	while (out->len % MAXIMUM_ALIGNOF != 0)
+		appendStringInfoChar(out, 0);
+	run->evidence_at = out->len;
+	put_u32(out, 0);			/* the bytea's own header */
+	appendStringInfoChar(out, FORMAT_VERSION);
+	put_u32(out, 0);
+	appendBinaryStringInfo(out, run->batch->attributes.data + run->attributes_at, run->attributes_length);
 	lr_put_varint(out, policy->nsteps);
 	for (int i = 0; i < policy->nsteps; i++)
 		put_step(out, &policy->steps[i], run);
-	stable = out->len - HEADER_LENGTH;
+	stable = out->len - run->evidence_at - VARHDRSZ - HEADER_LENGTH;
 	for (int i = 0; i < 4; i++)
-		out->data[1 + i] = (char) (stable >> (8 * i));
+		out->data[run->evidence_at + VARHDRSZ + 1 + i] = (char) (stable >> (8 * i));
+	for (int i = 0; i < policy->nsteps; i++)
+	{
+		uint32		bits;
+
+		memcpy(&bits, &run->batch->durations[i], sizeof(bits));
+		put_u32(out, bits);
+	}
+	SET_VARSIZE(out->data + run->evidence_at, out->len - run->evidence_at);
 }
 
 static void
@@ -304,19 +318,6 @@ put_step(StringInfo out, const LrStep *step, const LrRun *run)
 	lr_put_varint(out, result->detail ? result->detail->len : 0);
 	if (result->detail)
 		appendBinaryStringInfo(out, result->detail->data, result->detail->len);
-}
-
-/* Ends a run's evidence with the time that each step took. */
-void
-lr_evidence_durations(LrRun *run)
-{
-	for (int i = 0; i < run->batch->policy->nsteps; i++)
-	{
-		uint32		bits;
-
-		memcpy(&bits, &run->batch->durations[i], sizeof(bits));
-		put_u32(&run->evidence, bits);
-	}
 }
 
 /* ---- reading ---- */

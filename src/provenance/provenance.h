@@ -23,8 +23,7 @@ extern void lr_environment_json(StringInfo json);
 
 /* evidence.c: writing */
 extern void lr_evidence_attributes(LrRun *run);
-extern void lr_evidence_steps(LrRun *run);
-extern void lr_evidence_durations(LrRun *run);
+extern void lr_evidence_finish(LrRun *run);
 extern void lr_put_varint(StringInfo out, uint64 value);
 extern void lr_put_string(StringInfo out, const char *value);
 
@@ -87,8 +86,17 @@ extern void lr_fact_digest(int key_id, int fact, Datum value, unsigned char *dig
 /* unfold.c */
 extern void lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
 
-/* recording.c */
-extern void lr_record_batch(LrBatch *batch);
+/* recording.c: the tables of the record, open for the batches of one statement */
+typedef struct LrRecorder
+{
+	MemoryContext memory;
+	int			capacity;
+	struct LrWriter *entries;	/* opened when first needed */
+	struct LrWriter *states;
+} LrRecorder;
+
+extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);
+extern void lr_recorder_end(LrRecorder *recorder);
 extern void lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, TimestampTz at, Oid user);
 extern void lr_find_states(LrBatch *batch);
 extern void lr_lock_states(LrBatch *batch);

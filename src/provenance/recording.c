@@ -34,8 +34,8 @@ enum
 	STATE_POOL_ID, STATE_CHANGED_BY, STATE_OUTCOME, STATE_REASON_CODE, STATE_TIER, STATE_CLOSED_REASON
 };
 
-static void write_entries(LrBatch *batch);
-static void write_new_states(LrBatch *batch);
+static void write_entries(LrRecorder *recorder, LrBatch *batch);
+static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
 static void scan_states(LrBatch *batch, int64 lowest, int64 highest);
 static void state_found(LrBatch *batch, int64 lead_id, int64 run_id);
@@ -49,7 +49,7 @@ put(TupleTableSlot *slot, int column, Datum value)
 
 /* Writes the decisions of a batch, but for runs in which nothing changed; gives each its run id. */
 void
-lr_record_batch(LrBatch *batch)
+lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 {
 	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
 	Oid			run_ids = lr_catalog()->run_ids;
@@ -65,9 +65,9 @@ lr_record_batch(LrBatch *batch)
 		any_new |= !run->has_state;
 	}
 	if (any_written)
-		write_entries(batch);
+		write_entries(recorder, batch);
 	if (any_new)
-		write_new_states(batch);
+		write_new_states(recorder, batch);
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (batch->runs[i].has_state && !batch->runs[i].unchanged)
@@ -76,27 +76,45 @@ lr_record_batch(LrBatch *batch)
 	MemoryContextSwitchTo(saved);
 }
 
+/* Ends the recording of a statement. */
+void
+lr_recorder_end(LrRecorder *recorder)
+{
+	if (recorder->entries)
+		lr_writer_close(recorder->entries);
+	if (recorder->states)
+		lr_writer_close(recorder->states);
+}
+
+/* Opens a table of the record once a statement. */
+static LrWriter *
+open_once(LrRecorder *recorder, LrWriter **writer, Oid relid)
+{
+	if (*writer == NULL)
+	{
+		MemoryContext saved = MemoryContextSwitchTo(recorder->memory);
+
+		*writer = lr_writer_open(relid, recorder->capacity);
+		MemoryContextSwitchTo(saved);
+	}
+	return *writer;
+}
+
 static void
-write_entries(LrBatch *batch)
+write_entries(LrRecorder *recorder, LrBatch *batch)
 {
 	const LrCatalog *catalog = lr_catalog();
 	int			environment_id = lr_environment_id();
 	int			key_id = lr_digest_key_id();
-	LrWriter   *writer = lr_writer_open(lr_entries_partition(batch->as_of), batch->n);
+	LrWriter   *writer = open_once(recorder, &recorder->entries, lr_entries_partition(batch->as_of));
 
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrRun	   *run = &batch->runs[i];
 		TupleTableSlot *slot;
-		bytea	   *evidence;
 
 		if (run->unchanged)
 			continue;
-		lr_evidence_durations(run);
-		evidence = palloc(VARHDRSZ + run->evidence.len);
-		SET_VARSIZE(evidence, VARHDRSZ + run->evidence.len);
-		memcpy(VARDATA(evidence), run->evidence.data, run->evidence.len);
-
 		slot = lr_writer_row(writer);
 		put(slot, ENTRY_RUN_ID, Int64GetDatum(run->run_id));
 		put(slot, ENTRY_LEAD_ID, Int64GetDatum(run->lead_id));
@@ -127,16 +145,16 @@ write_entries(LrBatch *batch)
 		put(slot, ENTRY_REASON_CODE, CStringGetTextDatum(run->reason));
 		if (batch->note)
 			put(slot, ENTRY_NOTE, CStringGetTextDatum(batch->note));
-		put(slot, ENTRY_EVIDENCE, PointerGetDatum(evidence));
+		put(slot, ENTRY_EVIDENCE, PointerGetDatum(lr_run_evidence(run)));
 	}
-	lr_writer_close(writer);
+	lr_writer_flush(writer);
 }
 
 static void
-write_new_states(LrBatch *batch)
+write_new_states(LrRecorder *recorder, LrBatch *batch)
 {
 	const LrCatalog *catalog = lr_catalog();
-	LrWriter   *writer = lr_writer_open(catalog->tables[LR_TABLE_LEAD_STATES], batch->n);
+	LrWriter   *writer = open_once(recorder, &recorder->states, catalog->tables[LR_TABLE_LEAD_STATES]);
 
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -163,7 +181,7 @@ write_new_states(LrBatch *batch)
 		if (!run->isnull[LR_TIER])
 			put(slot, STATE_TIER, run->values[LR_TIER]);
 	}
-	lr_writer_close(writer);
+	lr_writer_flush(writer);
 }
 
 static void

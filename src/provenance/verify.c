@@ -79,12 +79,11 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	run = lr_batch_add(&batch);
 	run->lead_id = entry->lead_id;
 	restore_attributes(run, entry, evidence, &unavailable);
-	initStringInfo(&run->evidence);
-	appendBinaryStringInfo(&run->evidence, VARDATA_ANY(entry->evidence), evidence->attributes_length);
+	run->attributes_length = (int) (VARDATA_ANY(entry->evidence) + evidence->attributes_length - evidence->stable);
+	appendBinaryStringInfo(&batch.attributes, evidence->stable, run->attributes_length);
 	repeat_steps(run, evidence, unavailable, entry);
-	lr_evidence_steps(run);
-	lr_evidence_durations(run);
-	again = lr_evidence_read(run->evidence.data, run->evidence.len, policy);
+	lr_evidence_finish(run);
+	again = lr_evidence_read(VARDATA(lr_run_evidence(run)), VARSIZE(lr_run_evidence(run)) - VARHDRSZ, policy);
 
 	initStringInfo(&recorded);
 	append_decision(&recorded, entry->outcome, entry->reason_code, entry->rule_no, entry->pool_id, entry->turn, entry->owner_id, policy);

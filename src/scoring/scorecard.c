@@ -226,7 +226,7 @@ run(LrStep *step, LrRun *run)
 {
 	const Scorecard *card = step->config;
 	LrEvaluator *evaluator = run->batch->policy->evaluator;
-	StringInfo	detail = makeStringInfo();
+	StringInfo	detail = lr_detail_make();
 	int			score = card->base;
 	const char *tier = NULL;
 
@@ -297,6 +297,6 @@ unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 static void
 restore(const LrStep *step, LrRun *run, const char *detail, int length)
 {
-	run->steps[step->number].detail = makeStringInfo();
+	run->steps[step->number].detail = lr_detail_make();
 	appendBinaryStringInfo(run->steps[step->number].detail, detail, length);
 }
