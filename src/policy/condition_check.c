@@ -111,7 +111,8 @@ check_node(Node *node, CheckContext *context)
 			refuse(node, context->text, "Conditions are made of attributes, outputs, constants, operators, built-in functions, CASE, COALESCE and casts.",
 				   "a condition cannot contain this kind of expression");
 	}
-	if (exprType(node) >= FirstNormalObjectId && !IsA(node, List) && !IsA(node, CaseWhen))
+	/* lists and the arms of CASE have no type of their own */
+	if (!IsA(node, List) && !IsA(node, CaseWhen) && exprType(node) >= FirstNormalObjectId)
 		refuse(node, context->text, "Cast to a built-in type such as integer, numeric, text or date.", "a condition can use built-in types only");
 	context->function_caller = node;
 	if (!IsA(node, List) && check_functions_in_node(node, refuse_function, context))
