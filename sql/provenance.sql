@@ -52,8 +52,6 @@ CREATE TABLE leadroute.entries (
     evidence bytea NOT NULL
 ) PARTITION BY RANGE (as_of);
 ALTER TABLE leadroute.entries ALTER COLUMN evidence SET STORAGE MAIN;
-CREATE INDEX entries_run_id ON leadroute.entries (run_id);
-CREATE INDEX entries_lead_id ON leadroute.entries (lead_id);
 COMMENT ON TABLE leadroute.entries IS 'The record: what one transaction appends to a run. Append-only; read it through the views decisions, provenance and lead_timeline.';
 COMMENT ON COLUMN leadroute.entries.as_of IS 'The moment of the decision: clock_timestamp(), once per statement.';
 COMMENT ON COLUMN leadroute.entries.supersedes IS 'The run whose decision this run replaces; null for a lead''s first.';
@@ -76,6 +74,9 @@ BEGIN
     IF to_regclass(format('leadroute.%I', partition_name)) IS NULL THEN
         -- Made apart and then attached: CREATE … PARTITION OF would lock readers out of the whole record.
         EXECUTE format('CREATE TABLE leadroute.%I (LIKE leadroute.entries INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)', partition_name);
+        -- Indexes of the partition alone: those of the whole record would be there, from the attaching, before a dump makes them.
+        EXECUTE format('CREATE INDEX %I ON leadroute.%I (run_id)', partition_name || '_run_id', partition_name);
+        EXECUTE format('CREATE INDEX %I ON leadroute.%I (lead_id)', partition_name || '_lead_id', partition_name);
         EXECUTE format('ALTER TABLE leadroute.entries ATTACH PARTITION leadroute.%I FOR VALUES FROM (%L) TO (%L)', partition_name,
                        first_day::text || ' 00:00:00+00', next_first::text || ' 00:00:00+00');
         EXECUTE format('REVOKE ALL ON leadroute.%I FROM PUBLIC', partition_name);
