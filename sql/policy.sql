@@ -12,10 +12,11 @@ COMMENT ON COLUMN leadroute.policies.active_version_id IS 'The version that deci
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.policies
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
+-- No foreign keys here: pg_restore -j loads the tables of an extension in any order. Only the functions below write them.
 CREATE SEQUENCE leadroute.policy_version_ids AS integer;
 CREATE TABLE leadroute.policy_versions (
     policy_version_id integer PRIMARY KEY DEFAULT nextval('leadroute.policy_version_ids'),
-    policy_id integer NOT NULL REFERENCES leadroute.policies,
+    policy_id integer NOT NULL,
     version integer NOT NULL,
     document jsonb NOT NULL,
     pins jsonb NOT NULL,
@@ -35,10 +36,10 @@ CREATE TABLE leadroute.policy_acts (
     policy_act_id bigint PRIMARY KEY DEFAULT nextval('leadroute.policy_act_ids'),
     at timestamptz NOT NULL DEFAULT now(),
     act text NOT NULL CHECK (act IN ('publish', 'activate', 'rollback', 'publish_document')),
-    policy_id integer REFERENCES leadroute.policies,
-    policy_version_id integer REFERENCES leadroute.policy_versions,
-    document_id integer REFERENCES leadroute.documents,
-    previous_version_id integer REFERENCES leadroute.policy_versions,
+    policy_id integer,
+    policy_version_id integer,
+    document_id integer,
+    previous_version_id integer,
     reason text NOT NULL,
     session_user_name name NOT NULL,
     current_user_name name NOT NULL,
