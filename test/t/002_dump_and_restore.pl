@@ -1,0 +1,186 @@
+# A dump carries everything: the restored database shows and verifies the same, routes nothing again, and goes on.
+use strict;
+use warnings FATAL => 'all';
+
+use LeadrouteTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_server('main');
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE original');
+rich_routing($node, 'original');
+
+my $views = views_of($node, 'original');
+my $verdicts = verdicts_of($node, 'original');
+my $triggers = triggers_of($node, 'original');
+my $sequences = sequences_of('original');
+my $grants = grants_of('original');
+my $rows = rows_of('original');
+
+# The routing that is dumped has what it is said to have.
+foreach my $line ('state|.*\|assigned\|', 'state|.*\|nurture\|low_score', 'state|.*\|rejected\|', 'state|.*\|quarantined\|agent_failed',
+	'state\|.*\|no_policy', 'unrouted\|.*\|not_seen', 'unrouted\|.*\|routing_disabled', 'event\|.*\|closed\|', 'event\|.*\|routed again\|',
+	'step\|.*\|weighLead\|', 'decision\|.*\|asked for\|')
+{
+	like($views, qr/^$line/m, "the original has a line $line");
+}
+is(join("\n", $views =~ /^(problem\|.*)\|/mg), 'problem|public.waiting|row without a state', 'rows, states and decisions agree, but for the row nobody saw');
+unlike($verdicts, qr/^different/m, 'no decision of the original is recomputed differently');
+
+my $folder = $node->basedir;
+my %dump = (plain => "$folder/original.sql", custom => "$folder/original.dump");
+run_ok('pg_dump', 'original', '-f', $dump{plain});
+run_ok('pg_dump', '-Fc', 'original', '-f', $dump{custom});
+
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
+run_ok('psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump{plain}, '-d', 'plain');
+$node->safe_psql('postgres', 'CREATE DATABASE custom');
+run_ok('pg_restore', '-j2', '--exit-on-error', '-d', 'custom', $dump{custom});
+
+foreach my $database ('plain', 'custom')
+{
+	is(rows_of($database), $rows, "$database: as many rows in every table");
+	same(views_of($node, $database), $views, "$database: the views show the same");
+	same(verdicts_of($node, $database), $verdicts, "$database: every decision verifies as before");
+	same(triggers_of($node, $database), $triggers, "$database: each trigger is there once");
+	same(sequences_of($database), $sequences, "$database: sequences stand where they stood");
+	same(grants_of($database), $grants, "$database: grants are the same");
+	run_ok('pg_dump', $database, '-f', "$folder/$database.sql");
+	same(normalized("$folder/$database.sql"), normalized($dump{plain}), "$database: its dump is the same");
+}
+
+# Life goes on, in the original and in the restored ones alike: same ids, same turns, same owners.
+my $next = q{
+INSERT INTO leads (email, country, consent, company_size) VALUES ('next@acme.example', 'DE', true, 900), ('next@tiny.example', 'DE', true, 50);
+INSERT INTO team.visitors VALUES ('2025-05-05', md5('next')::uuid, 'next@visitor.example', 'DE', 'next');
+INSERT INTO team.visitors_2024 VALUES ('2024-05-05', md5('next')::uuid, 'next@visitor.example', 'DE', 'next');
+UPDATE team.visitors SET land = 'CH' WHERE note = 'stand 9';
+DELETE FROM team.visitors WHERE note = 'stand 10';
+SELECT leadroute.route_pending('leads');
+};
+my $after = q{
+SELECT lead_id, leads_table, outcome, owner, pool, rule, turn, cause, current FROM leadroute.decisions
+WHERE as_of > (SELECT max(as_of) FROM before) ORDER BY lead_id, leads_table;
+SELECT count(*) FROM leadroute.lead_states WHERE closed_at IS NOT NULL;
+SELECT count(*) FROM leadroute.reconcile()};
+my %went;
+foreach my $database ('original', 'plain', 'custom')
+{
+	$node->safe_psql($database, 'CREATE TABLE before AS SELECT * FROM leadroute.decisions');
+	$node->safe_psql($database, $next);
+	$went{$database} = $node->safe_psql($database, $after);
+	is( $node->safe_psql($database, 'SELECT count(*) FROM leadroute.decisions d JOIN before b USING (decision_id) WHERE d.as_of <> b.as_of'),
+		'0', "$database: the next decisions have ids of their own");
+	is($node->safe_psql($database, 'SELECT count(*), count(DISTINCT run_id) FROM leadroute.entries') =~ /^(\d+)\|\1$/,
+		1, "$database: no run id is used twice");
+	is($node->safe_psql($database, 'SELECT count(*) - count(DISTINCT (pool_id, turn)) FROM leadroute.entries WHERE turn IS NOT NULL'),
+		'0', "$database: no turn is drawn twice");
+}
+like($went{original}, qr/^\d+\|public\.leads\|assigned\|\w+\|enterprise\|large\|\d+\|insert\|t$/m, 'the next insert is routed by the active version');
+is($went{plain}, $went{original}, 'plain: what comes next is decided as in the original');
+is($went{custom}, $went{original}, 'custom: what comes next is decided as in the original');
+
+# What restoring leaves unchecked is checked again: members of pools need their pool and their owner.
+foreach my $case (
+	[ q{INSERT INTO leadroute.pool_members (pool_id, owner_id) VALUES (1, 999)}, 'there is no owner 999' ],
+	[ q{INSERT INTO leadroute.pool_members (pool_id, owner_id) VALUES (999, 1)}, 'there is no pool 999' ],
+	[ q{UPDATE leadroute.pool_members SET owner_id = 999 WHERE owner_id = 1}, 'there is no owner 999' ],
+	[ q{DELETE FROM leadroute.owners WHERE owner_id = 1}, 'owner 1 is a member of a pool' ],
+	[ q{UPDATE leadroute.owners SET owner_id = 77 WHERE owner_id = 1}, 'owner 1 is a member of a pool' ],
+	[ q{DELETE FROM leadroute.pools WHERE pool_id = 1}, 'pool 1 has members' ],
+	[ q{UPDATE leadroute.pools SET pool_id = 77 WHERE pool_id = 1}, 'pool 1 has members' ],
+	[ q{TRUNCATE leadroute.owners}, 'owners still has members of pools' ])
+{
+	my ($statement, $message) = @$case;
+	my (undef, undef, $error) = in_psql($node, $statement, 'custom', extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	like($error, qr/ERROR:  23503: $message/, $statement);
+}
+$node->safe_psql('custom', q{UPDATE leadroute.owners SET owner_id = owner_id, available = false WHERE owner_id = 1;
+	DELETE FROM leadroute.pool_members WHERE owner_id = 1; DELETE FROM leadroute.owners WHERE owner_id = 1});
+is($node->safe_psql('custom', 'SELECT count(*) FROM leadroute.owners WHERE owner_id = 1'), '0', 'who is no member can go');
+
+# Away with it, and anew.
+$node->safe_psql('plain', 'DROP EXTENSION leadroute CASCADE');
+is($node->safe_psql('plain', q{SELECT count(*) FROM pg_namespace WHERE nspname = 'leadroute'}), '0', 'DROP EXTENSION CASCADE takes the record along');
+is($node->safe_psql('plain', 'SELECT count(*) > 0 FROM leads'), 't', 'the leads tables are not its members and stay');
+is($node->safe_psql('plain', q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%leadroute%'}), '0', 'no trigger is left on them');
+is( $node->safe_psql(
+		'plain', q{DROP TABLE leads CASCADE; CREATE EXTENSION leadroute; SELECT leadroute.setup(owners => '{anna}');
+		INSERT INTO leads (email, country, consent) VALUES ('new@start.example', 'DE', true);
+		SELECT outcome, owner, turn FROM leadroute.decisions}),
+	"leads\nassigned|anna|0", 'CREATE EXTENSION begins anew');
+
+# A schema that somebody made beforehand is a trap.
+$node->safe_psql('postgres', 'CREATE DATABASE trapped');
+$node->safe_psql('trapped', 'CREATE ROLE stranger; CREATE SCHEMA leadroute AUTHORIZATION stranger');
+my ($status, undef, $error) = in_psql($node, 'CREATE EXTENSION leadroute', 'trapped');
+isnt($status, 0, 'CREATE EXTENSION fails where somebody made the schema beforehand');
+like($error, qr/schema "leadroute" already exists/, 'and says so');
+is($node->safe_psql('trapped', q{SELECT count(*) FROM pg_class WHERE relnamespace = 'leadroute'::regnamespace}), '0', 'nothing is left in that schema');
+is($node->safe_psql('trapped', q{SELECT count(*) FROM pg_extension WHERE extname = 'leadroute'}), '0', 'the extension is not there');
+
+$node->stop;
+done_testing();
+
+sub run_ok
+{
+	my (@command) = @_;
+	$node->command_ok(\@command, join ' ', @command[0, 1]);
+}
+
+# Compares long texts: of what differs, shows the first lines.
+sub same
+{
+	my ($got, $expected, $name) = @_;
+	return pass($name) if $got eq $expected;
+	fail($name);
+	my %expected = map { $_ => 1 } split /\n/, $expected;
+	my %got = map { $_ => 1 } split /\n/, $got;
+	my @surplus = grep { !$expected{$_} } split /\n/, $got;
+	my @missing = grep { !$got{$_} } split /\n/, $expected;
+	diag("+ $_") foreach grep { defined } @surplus[0 .. 4];
+	diag("- $_") foreach grep { defined } @missing[0 .. 4];
+}
+
+sub rows_of
+{
+	my ($database) = @_;
+	return $node->safe_psql(
+		$database, q{
+SELECT c.oid::regclass, regexp_replace(query_to_xml(format('SELECT count(*) AS c FROM ONLY %s', c.oid::regclass), false, true, '')::text, '\D', '', 'g')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE relkind = 'r' AND nspname IN ('public', 'team', 'leadroute') ORDER BY c.oid::regclass::text COLLATE "C"});
+}
+
+sub sequences_of
+{
+	my ($database) = @_;
+	return $node->safe_psql(
+		$database, q{
+SELECT schemaname, sequencename, min_value, start_value, cache_size, last_value FROM pg_sequences ORDER BY 1, 2});
+}
+
+sub grants_of
+{
+	my ($database) = @_;
+	return $node->safe_psql(
+		$database, q{
+SELECT 'relation', c.oid::regclass, a.grantee::regrole, a.privilege_type, a.is_grantable
+FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) a
+WHERE c.relnamespace IN ('leadroute'::regnamespace, 'public'::regnamespace, 'team'::regnamespace)
+ORDER BY c.oid::regclass::text COLLATE "C", a.grantee::regrole::text, 4;
+SELECT 'column', a.attrelid::regclass, a.attname, x.grantee::regrole, x.privilege_type
+FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid >= 16384 ORDER BY a.attrelid::regclass::text COLLATE "C", 3, x.grantee::regrole::text, 5;
+SELECT 'routine', p.oid::regprocedure, a.grantee::regrole, a.privilege_type
+FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE p.pronamespace = 'leadroute'::regnamespace
+ORDER BY p.oid::regprocedure::text COLLATE "C", a.grantee::regrole::text});
+}
+
+# A dump as a sorted list of lines, without those that differ each time: rows come in the order of the heap.
+sub normalized
+{
+	my ($file) = @_;
+	return join "\n", sort grep { !/^--/ && !/^\\(un)?restrict / } split /\n/, slurp_file($file);
+}
