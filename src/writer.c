@@ -25,6 +25,7 @@ struct LrWriter
 	TupleDesc	desc;			/* a copy: slots would pin the relation's once each */
 	TupleTableSlot **slots;
 	int			nslots;			/* made so far */
+	int			allocated;
 	int			nrows;			/* filled */
 	int			capacity;
 	BulkInsertState bulk;		/* NULL for few rows */
@@ -44,7 +45,8 @@ lr_writer_open(Oid relid, int capacity)
 	writer->desc = CreateTupleDescCopyConstr(RelationGetDescr(writer->rel));
 	writer->capacity = capacity;
 	writer->memory = CurrentMemoryContext;
-	writer->slots = palloc(sizeof(TupleTableSlot *) * capacity);
+	writer->allocated = 4;
+	writer->slots = palloc(sizeof(TupleTableSlot *) * writer->allocated);
 	return writer;
 }
 
@@ -63,6 +65,11 @@ lr_writer_row(LrWriter *writer)
 	{
 		MemoryContext saved = MemoryContextSwitchTo(writer->memory);
 
+		if (writer->nslots == writer->allocated)
+		{
+			writer->allocated *= 2;
+			writer->slots = repalloc(writer->slots, sizeof(TupleTableSlot *) * writer->allocated);
+		}
 		writer->slots[writer->nslots++] = MakeSingleTupleTableSlot(writer->desc, &TTSOpsVirtual);
 		MemoryContextSwitchTo(saved);
 	}

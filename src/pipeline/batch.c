@@ -21,12 +21,14 @@ static void end_run(LrRun *run, LrOutcome outcome, const char *reason);
 static void quarantine_unreadable(LrRun *run);
 static bool prerequisites_met(const LrStep *step, const LrRun *run);
 
-/* Prepares a batch of up to capacity leads, in the current memory context. */
+/* Prepares an empty batch, in the current memory context. */
 void
-lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as_of, char cause, Oid user, int capacity)
+lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as_of, char cause, Oid user)
 {
 	memset(batch, 0, sizeof(*batch));
-	batch->runs = palloc(sizeof(LrRun) * capacity);
+	/* most statements bring one lead: room grows with need */
+	batch->allocated = 4;
+	batch->runs = palloc(sizeof(LrRun) * batch->allocated);
 	batch->durations = palloc0(sizeof(float) * Max(policy->nsteps, 1));
 	batch->memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute batch", ALLOCSET_DEFAULT_SIZES);
 	batch->policy = policy;
@@ -38,14 +40,20 @@ lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as
 	initStringInfo(&batch->evidence);
 }
 
-/* Adds a lead to a batch: a run whose facts are all null but as_of. */
+/* Adds a lead to a batch: a run whose facts are all null but as_of. Runs may move until the last is added. */
 LrRun *
 lr_batch_add(LrBatch *batch)
 {
-	LrRun	   *run = &batch->runs[batch->n++];
+	LrRun	   *run;
 	int			nfacts = batch->policy->scope->nfacts;
 	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
 
+	if (batch->n == batch->allocated)
+	{
+		batch->allocated *= 2;
+		batch->runs = repalloc(batch->runs, sizeof(LrRun) * batch->allocated);
+	}
+	run = &batch->runs[batch->n++];
 	memset(run, 0, sizeof(*run));
 	run->batch = batch;
 	run->values = palloc(sizeof(Datum) * nfacts);

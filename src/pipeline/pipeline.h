@@ -72,6 +72,7 @@ typedef struct LrBatch
 	Oid			user;			/* who caused it */
 	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
 	int			n;
+	int			allocated;
 	LrRun	   *runs;
 	StringInfoData attributes;	/* of all runs: the first part of their evidence */
 	StringInfoData evidence;	/* of all runs: finished, each a bytea */
@@ -80,7 +81,7 @@ typedef struct LrBatch
 } LrBatch;
 
 /* batch.c */
-extern void lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as_of, char cause, Oid user, int capacity);
+extern void lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as_of, char cause, Oid user);
 extern LrRun *lr_batch_add(LrBatch *batch);
 extern void lr_batch_run(LrBatch *batch);
 extern void lr_batch_clear(LrBatch *batch);

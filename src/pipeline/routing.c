@@ -75,7 +75,7 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 		routing->waiting = "no_policy";
 	else
 	{
-		lr_batch_init(&routing->batch, routing->policy, source, routing->as_of, cause, routing->user, routing->capacity);
+		lr_batch_init(&routing->batch, routing->policy, source, routing->as_of, cause, routing->user);
 		routing->batch.note = note && note[0] ? note : NULL;
 	}
 	routing->recorder.memory = memory;

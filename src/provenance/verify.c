@@ -74,7 +74,7 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	policy = lr_policy_hold(entry->policy_version_id);
 	evidence = lr_evidence_read(VARDATA_ANY(entry->evidence), VARSIZE_ANY_EXHDR(entry->evidence), policy);
 
-	lr_batch_init(&batch, policy, NULL, entry->as_of, 'm', InvalidOid, 1);
+	lr_batch_init(&batch, policy, NULL, entry->as_of, 'm', InvalidOid);
 	batch.verifying = true;
 	run = lr_batch_add(&batch);
 	run->lead_id = entry->lead_id;
