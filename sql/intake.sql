@@ -68,8 +68,9 @@ COMMENT ON COLUMN leadroute.lead_states.changed_by IS 'The user whose statement 
 COMMENT ON COLUMN leadroute.lead_states.reason_code IS 'Why this outcome: a code of the policy, or of leadroute (see docs/pipeline.md).';
 
 -- The triggers of attached tables.
+-- This one is called for every statement: it pins the search path itself, where it looks names up.
 CREATE FUNCTION leadroute.route_inserted() RETURNS trigger
-    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_route_inserted';
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_route_inserted';
 COMMENT ON FUNCTION leadroute.route_inserted() IS
     'Trigger of attached tables, AFTER INSERT, once per statement: routes all new rows as a set, or, with leadroute.enabled off, marks them pending. Made by attach_table().';
 

@@ -157,6 +157,7 @@ typedef struct LrIdentity
 {
 	Oid			user;
 	int			context;
+	int			nest;			/* of settings */
 } LrIdentity;
 
 extern void lr_become_owner(LrIdentity *saved);
@@ -184,6 +185,11 @@ extern char *lr_sql_text(uint64 row, int column);
 extern Datum lr_sql_datum(uint64 row, int column, bool *isnull);
 extern int32 lr_sql_int32(uint64 row, int column, int32 if_null);
 extern int64 lr_sql_int64(uint64 row, int column, int64 if_null);
+
+/* ---- settings.c: settings of ours for a while ---- */
+extern int	lr_search_path_enter(void);
+extern int	lr_settings_enter(const char *timezone);
+extern void lr_settings_leave(int nest);
 
 /* ---- guard.c: running what may raise ---- */
 extern bool lr_guard(void (*body) (void *argument), void *argument, int *sqlstate);

@@ -34,6 +34,7 @@ void
 lr_sql_begin(LrIdentity *saved)
 {
 	lr_become_owner(saved);
+	saved->nest = lr_search_path_enter();
 	SPI_connect();
 }
 
@@ -42,6 +43,7 @@ void
 lr_sql_end(const LrIdentity *saved)
 {
 	SPI_finish();
+	lr_settings_leave(saved->nest);
 	lr_restore_identity(saved);
 }
 

@@ -2,7 +2,8 @@
  * sql_agent.c: running an SQL agent: a function of the team's, in the inserting transaction.
  *
  * The function gets one object: the lead's attributes that are known, and the outputs of the steps so far under their
- * capabilities. It runs as its owner, who registered it, in a security-restricted operation and an internal subtransaction:
+ * capabilities. It runs as its owner, who registered it, in a security-restricted operation, with a search path of
+ * pg_catalog alone unless it sets its own, and in an internal subtransaction:
  * whatever it raises about data fails the step, not the statement. What it returns, an object, is the step's output.
  */
 #include "agents/agents.h"
@@ -58,6 +59,7 @@ call(void *argument)
 	GetUserIdAndSecContext(&identity.user, &identity.context);
 	SetUserIdAndSecContext(agent->owner, identity.context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	nest = NewGUCNestLevel();
+	(void) lr_search_path_enter();
 	InitFunctionCallInfoData(*fcinfo, &agent->function, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = JsonbPGetDatum(input_of(work->run, work->step));
 	fcinfo->args[0].isnull = false;
@@ -65,7 +67,7 @@ call(void *argument)
 	work->result = FunctionCallInvoke(fcinfo);
 	pgstat_end_function_usage(&usage, true);
 	work->isnull = fcinfo->isnull;
-	AtEOXact_GUC(false, nest);
+	lr_settings_leave(nest);
 	SetUserIdAndSecContext(identity.user, identity.context);
 }
 

@@ -13,7 +13,6 @@
 #include "utils/date.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -23,20 +22,6 @@ static void push_members(JsonbParseState **state, Jsonb *jsonb);
 static void push_column(JsonbParseState **state, Form_pg_attribute column, Datum value, bool isnull);
 static void push_datum(JsonbParseState **state, Oid type, Datum value);
 static void push_string(JsonbParseState **state, const char *string, int length);
-
-/* Puts the session under settings that make text forms independent of it; returns what lr_timezone_leave wants. */
-int
-lr_transmission_enter(void)
-{
-	int			nest = NewGUCNestLevel();
-
-	(void) set_config_option("TimeZone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("DateStyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("IntervalStyle", "postgres", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("extra_float_digits", "3", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return nest;
-}
 
 /* Returns the columns of a row that map to no attribute, as a jsonb object. */
 Datum
@@ -157,12 +142,12 @@ push_datum(JsonbParseState **state, Oid type, Datum value)
 			{
 				Oid			output;
 				bool		is_varlena;
-				int			nest = lr_transmission_enter();
+				int			nest = lr_settings_enter("UTC");
 				char	   *string;
 
 				getTypeOutputInfo(type, &output, &is_varlena);
 				string = OidOutputFunctionCall(output, value);
-				AtEOXact_GUC(true, nest);
+				lr_settings_leave(nest);
 				push_string(state, string, strlen(string));
 				return;
 			}

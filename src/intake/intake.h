@@ -69,7 +69,6 @@ extern int64 lr_lead_id_direct(const LrSource *source, TupleTableSlot *slot);
 
 /* columns.c */
 extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot);
-extern int	lr_transmission_enter(void);
 
 /* keys.c */
 extern int64 lr_key_find(int source_id, const char *key);

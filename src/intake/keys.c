@@ -31,7 +31,7 @@ lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 	for (int i = 0; i < source->nkeys && nest < 0; i++)
 	{
 		if (depends_on_settings(TupleDescAttr(source->desc, source->keys[i] - 1)->atttypid))
-			nest = lr_transmission_enter();
+			nest = lr_settings_enter("UTC");
 	}
 	initStringInfo(&key);
 	for (int i = 0; i < source->nkeys; i++)
@@ -50,8 +50,7 @@ lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 	}
 	if (source->nkeys > 1)
 		appendStringInfoChar(&key, ']');
-	if (nest >= 0)
-		AtEOXact_GUC(true, nest);
+	lr_settings_leave(nest);
 	return key.data;
 }
 
@@ -112,7 +111,7 @@ lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot)
 	int			nest;
 
 	lr_sql_begin(&identity);
-	nest = lr_transmission_enter();
+	nest = lr_settings_enter("UTC");
 	if (source->keyed)
 	{
 		Oid			key_types[] = {INT4OID, INT8OID};
@@ -131,7 +130,7 @@ lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot)
 		ExecForceStoreHeapTuple(heap_copytuple(SPI_tuptable->vals[0]), slot, false);
 		MemoryContextSwitchTo(saved);
 	}
-	AtEOXact_GUC(true, nest);
+	lr_settings_leave(nest);
 	lr_sql_end(&identity);
 	return found;
 }

@@ -253,12 +253,12 @@ close_truncated(const LrSource *source)
 	else
 		gone = psprintf("NOT EXISTS (SELECT FROM %s t WHERE t.%s = s.lead_id)", lr_root_name(source), quote_identifier(source->key_names[0]));
 	lr_sql_begin(&identity);
-	nest = lr_transmission_enter();
+	nest = lr_settings_enter("UTC");
 	lr_sql(psprintf("UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::pg_catalog.regrole"
 					" WHERE s.source_id = $1 AND s.closed_at IS NULL AND %s", gone), false, 2, types, values, NULL);
 	if (source->keyed)
 		lr_sql(psprintf("DELETE FROM leadroute.lead_keys k WHERE k.source_id = $1 AND k.key NOT IN (SELECT %s FROM %s t)",
 						lr_key_expression(source), lr_root_name(source)), false, 1, types, values, NULL);
-	AtEOXact_GUC(true, nest);
+	lr_settings_leave(nest);
 	lr_sql_end(&identity);
 }

@@ -73,7 +73,7 @@ lr_batch_run(LrBatch *batch)
 {
 	LrPolicy   *policy = batch->policy;
 	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
-	int			nest = policy->timezone_matters ? lr_timezone_enter(policy->scope->timezone) : -1;
+	int			nest = policy->timezone_matters ? lr_settings_enter(policy->scope->timezone) : -1;
 	instr_time	start;
 	instr_time	end;
 
@@ -97,8 +97,7 @@ lr_batch_run(LrBatch *batch)
 	batch->total_duration = INSTR_TIME_GET_MICROSEC(end) / (float) Max(batch->n, 1);
 	for (int i = 0; i < batch->n; i++)
 		lr_evidence_finish(&batch->runs[i]);
-	if (nest >= 0)
-		lr_timezone_leave(nest);
+	lr_settings_leave(nest);
 	MemoryContextSwitchTo(saved);
 }
 

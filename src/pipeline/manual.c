@@ -249,9 +249,9 @@ catch_up(LrSource *source, int64 max)
 	lr_sql_begin(&identity);
 	/* one session at a time catches up with a table: no lead is routed twice */
 	lr_sql("SELECT FROM leadroute.attached_tables WHERE source_id = $1 FOR UPDATE", false, 1, types, values, NULL);
-	nest = lr_transmission_enter();
+	nest = lr_settings_enter("UTC");
 	portal = SPI_cursor_open_with_args(NULL, unrouted_query(source, "t.*"), 1, types, values, NULL, false, 0);
-	AtEOXact_GUC(true, nest);
+	lr_settings_leave(nest);
 	lr_restore_identity(&identity);
 
 	routing = lr_routing_begin(source, 'p', NULL, NULL, NULL);
@@ -262,9 +262,9 @@ catch_up(LrSource *source, int64 max)
 		uint64		n;
 
 		lr_become_owner(&identity);
-		nest = lr_transmission_enter();
+		nest = lr_settings_enter("UTC");
 		SPI_cursor_fetch(portal, true, Min(max - fetched, 1000));
-		AtEOXact_GUC(true, nest);
+		lr_settings_leave(nest);
 		lr_restore_identity(&identity);
 		rows = SPI_tuptable;
 		n = SPI_processed;
@@ -282,6 +282,7 @@ catch_up(LrSource *source, int64 max)
 	total = lr_routing_end(routing);
 	SPI_cursor_close(portal);
 	SPI_finish();
+	lr_settings_leave(identity.nest);
 	return total;
 }
 
@@ -297,7 +298,7 @@ list_unrouted(LrSource *source, ReturnSetInfo *result)
 	char	   *columns = psprintf("%s, %s, s.reason_code, s.changed_by::pg_catalog.text, s.since", source->keyed ? "k.lead_id" : psprintf("t.%s", quote_identifier(source->key_names[0])), key);
 
 	lr_sql_begin(&identity);
-	nest = lr_transmission_enter();
+	nest = lr_settings_enter("UTC");
 	portal = SPI_cursor_open_with_args(NULL, unrouted_query(source, columns), 1, types, values, NULL, true, 0);
 	for (;;)
 	{
@@ -341,7 +342,7 @@ list_unrouted(LrSource *source, ReturnSetInfo *result)
 		SPI_freetuptable(rows);
 	}
 	SPI_cursor_close(portal);
-	AtEOXact_GUC(true, nest);
+	lr_settings_leave(nest);
 	lr_sql_end(&identity);
 }
 

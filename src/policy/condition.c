@@ -79,25 +79,6 @@ lr_scope_make(char **extra, int nextra, const char *timezone)
 	return scope;
 }
 
-/* Puts the session under a policy version's own time zone and date styles; returns what lr_timezone_leave wants. */
-int
-lr_timezone_enter(const char *timezone)
-{
-	int			nest = NewGUCNestLevel();
-
-	(void) set_config_option("TimeZone", timezone, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("DateStyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("IntervalStyle", "postgres", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return nest;
-}
-
-/* Gives the session its own settings back. */
-void
-lr_timezone_leave(int nest)
-{
-	AtEOXact_GUC(true, nest);
-}
-
 /* ---- definition ---- */
 
 /*
@@ -110,13 +91,13 @@ lr_condition_parse(const char *text, const LrScope *scope, const char *place, Lr
 	Definition	definition = {.text = text,.scope = scope,.memory = CurrentMemoryContext};
 	LrCondition *condition;
 	List	   *conjuncts;
-	int			nest = lr_timezone_enter(scope->timezone);
+	int			nest = lr_settings_enter(scope->timezone);
 	int			sqlstate;
 	ListCell   *cell;
 
 	/* errors of the definition are caught inside, with their message: it speaks of the author's own text */
 	(void) lr_guard(define, &definition, &sqlstate);
-	lr_timezone_leave(nest);
+	lr_settings_leave(nest);
 	if (definition.expression == NULL)
 	{
 		ErrorData  *error = definition.error;

@@ -76,7 +76,5 @@ extern LrCondition *lr_condition_parse(const char *text, const LrScope *scope, c
 extern LrEvaluator *lr_evaluator_make(LrScope *scope);
 extern LrTruth lr_condition_evaluate(LrCondition *condition, LrEvaluator *evaluator, Datum *values, bool *isnull,
 									 LrConditionError *error);
-extern int	lr_timezone_enter(const char *timezone);
-extern void lr_timezone_leave(int nest);
 
 #endif

@@ -226,7 +226,7 @@ static void
 repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset *unavailable, const Entry *entry)
 {
 	LrPolicy   *policy = run->batch->policy;
-	int			nest = policy->timezone_matters ? lr_timezone_enter(policy->scope->timezone) : -1;
+	int			nest = policy->timezone_matters ? lr_settings_enter(policy->scope->timezone) : -1;
 
 	if (run->unreadable >= 0)
 	{
@@ -268,8 +268,7 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset *unavailable, con
 	}
 	if (run->outcome == LR_ASSIGNED)
 		repeat_assignment(run, entry);
-	if (nest >= 0)
-		lr_timezone_leave(nest);
+	lr_settings_leave(nest);
 }
 
 static void

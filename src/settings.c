@@ -1,0 +1,55 @@
+/*
+ * settings.c: putting the session under settings of ours for a while, so that its own change nothing.
+ *
+ * Names in our statements and in conditions are looked up in pg_catalog only; text forms of dates and numbers, and what
+ * computes with a time zone, follow the given time zone and the ISO style. An error gives the session's settings back by
+ * itself, with its transaction or subtransaction.
+ */
+#include "leadroute.h"
+
+#include "catalog/namespace.h"
+#include "utils/guc.h"
+
+#define SEARCH_PATH "pg_catalog, pg_temp"
+
+static void
+set(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Pins the search path; returns what lr_settings_leave wants. Costs nothing where it is pinned already. */
+int
+lr_search_path_enter(void)
+{
+	int			nest;
+
+	if (strcmp(namespace_search_path, SEARCH_PATH) == 0)
+		return -1;
+	nest = NewGUCNestLevel();
+	set("search_path", SEARCH_PATH);
+	return nest;
+}
+
+/* Pins the time zone and the forms of text, and the search path; returns what lr_settings_leave wants. */
+int
+lr_settings_enter(const char *timezone)
+{
+	int			nest = NewGUCNestLevel();
+
+	set("search_path", SEARCH_PATH);
+	set("TimeZone", timezone);
+	set("DateStyle", "ISO, YMD");
+	set("IntervalStyle", "postgres");
+	set("extra_float_digits", "3");
+	set("bytea_output", "hex");
+	return nest;
+}
+
+/* Gives the session its own settings back. */
+void
+lr_settings_leave(int nest)
+{
+	if (nest >= 0)
+		AtEOXact_GUC(true, nest);
+}
