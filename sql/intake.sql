@@ -87,7 +87,7 @@ COMMENT ON FUNCTION leadroute.close_deleted() IS
 CREATE FUNCTION leadroute.follow_key() RETURNS trigger
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_follow_key';
 COMMENT ON FUNCTION leadroute.follow_key() IS
-    'Trigger of attached tables, BEFORE UPDATE of the key: a mapped key stays the same lead; a key that is the lead id must not change (55000). Made by attach_table().';
+    'Trigger of attached tables, BEFORE UPDATE that changes the key: a mapped key stays the same lead; a key that is the lead id must not change (55000). Made by attach_table().';
 
 -- Makes the triggers of a relation and its partitions what they should be; statement triggers are not inherited.
 -- Runs as the extension's owner: called by attach_table(), detach_table() and the event trigger, which check first.
@@ -118,9 +118,9 @@ BEGIN
                  'AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION leadroute.close_deleted()'),
                 -- A row trigger: partitions get theirs from the root. The name sorts it behind the team's own BEFORE triggers.
                 ('zz_leadroute_key', m.relid = m.root,
-                 'BEFORE UPDATE OF ' || (SELECT string_agg(quote_ident(c), ', ') FROM unnest(m.key_columns) AS c)
-                 || ' ON %s FOR EACH ROW WHEN ('
-                 || (SELECT string_agg(format('OLD.%1$I IS DISTINCT FROM NEW.%1$I', c), ' OR ') FROM unnest(m.key_columns) AS c)
+                 -- Not UPDATE OF: the team's triggers may change the key, too. As text: 1.0 and 1.00 are equal, but other keys to lead_keys.
+                 'BEFORE UPDATE ON %s FOR EACH ROW WHEN ('
+                 || (SELECT string_agg(format('OLD.%1$I::text IS DISTINCT FROM NEW.%1$I::text', c), ' OR ') FROM unnest(m.key_columns) AS c)
                  || ') EXECUTE FUNCTION leadroute.follow_key()')
             ) AS t (name, wanted, definition)
             WHERE t.wanted
@@ -226,11 +226,16 @@ END;
 COMMENT ON FUNCTION leadroute.attachment_of(regclass) IS
     'Returns how a table, or the partitioned table that it belongs to, is attached: source id, the attached table, its key; no row if it is not.';
 
+CREATE FUNCTION leadroute.key_of(relation regclass, lead record) RETURNS text
+    LANGUAGE c STABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_key_of';
+COMMENT ON FUNCTION leadroute.key_of(regclass, record) IS
+    'Returns the key of a row as lead_keys and lead_of() know it, whatever the session''s settings. relation: an attached table, or a partition of one. lead: its row, such as t.* in SELECT leadroute.key_of(''leads'', t.*) FROM leads t. Raises 55000 for a table that is not attached, 42804 for a row of another table.';
+
 -- Partitions that come later get the triggers too; those that leave lose them; a dropped table is detached.
 CREATE FUNCTION leadroute.partitions_changed() RETURNS event_trigger
-    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_partitions_changed';
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_partitions_changed';
 COMMENT ON FUNCTION leadroute.partitions_changed() IS
-    'Event trigger: after CREATE TABLE … PARTITION OF and ALTER TABLE … ATTACH or DETACH PARTITION, makes or drops the triggers of the partition.';
+    'Event trigger: after CREATE TABLE … PARTITION OF and ALTER TABLE … ATTACH or DETACH PARTITION, makes or drops the triggers of the partition. Finds the partition by the search_path of the statement, and then pins its own.';
 CREATE EVENT TRIGGER leadroute_partitions ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
     EXECUTE FUNCTION leadroute.partitions_changed();
 COMMENT ON EVENT TRIGGER leadroute_partitions IS 'Gives partitions that are added later to an attached table their triggers.';

@@ -20,11 +20,9 @@ COMMENT ON VIEW leadroute.routing_metrics IS 'Decisions by minute and policy ver
 CREATE FUNCTION leadroute.reconcile(relation regclass DEFAULT NULL, since timestamptz DEFAULT '-infinity')
     RETURNS TABLE (leads_table text, problem text, lead_id bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = '3' SET bytea_output = 'hex'
 AS $$
 DECLARE
     t record;
-    key_expression text;
     lead_expression text;
     key_join text;
 BEGIN
@@ -34,10 +32,7 @@ BEGIN
     END IF;
     FOR t IN SELECT a.* FROM leadroute.attached_tables a WHERE a.relation IS NOT NULL AND (reconcile.relation IS NULL OR a.relation = reconcile.relation) LOOP
         IF t.keyed THEN
-            SELECT CASE cardinality(t.key_columns) WHEN 1 THEN string_agg(format('t.%I::text', c), '')
-                   ELSE 'jsonb_build_array(' || string_agg(format('t.%I::text', c), ', ' ORDER BY i) || ')::text' END
-            INTO key_expression FROM unnest(t.key_columns) WITH ORDINALITY AS u (c, i);
-            key_join := format('LEFT JOIN leadroute.lead_keys k ON k.source_id = %s AND k.key = %s', t.source_id, key_expression);
+            key_join := format('LEFT JOIN leadroute.lead_keys k ON k.source_id = %s AND k.key = leadroute.key_of(%L, t.*)', t.source_id, t.relation);
             lead_expression := 'k.lead_id';
         ELSE
             key_join := '';

@@ -31,7 +31,7 @@ BEGIN ATOMIC
     FROM leadroute.attached_tables t WHERE t.relation = $1;
 END;
 COMMENT ON FUNCTION leadroute.lead_of(regclass, text) IS
-    'Returns the lead id of a row of an attached table. key: its primary key as text; of several columns, a JSON array of their text forms. Null if there is none.';
+    'Returns the lead id of a row of an attached table. key: its primary key as text; of several columns, a JSON array of their text forms; dates in ISO form, times in UTC, as key_of() gives it. Null if there is none.';
 
 CREATE FUNCTION leadroute.submit_lead(lead jsonb, leads_table regclass DEFAULT NULL) RETURNS SETOF leadroute.decisions
     LANGUAGE plpgsql ROWS 1
@@ -48,7 +48,7 @@ BEGIN
             HINT = 'Give {"column": value, …}, such as {"email": "…", "country": "DE"}.';
     END IF;
     target := coalesce(target, pg_catalog.to_regclass('leads'));
-    SELECT a.root, a.key_columns INTO attachment FROM leadroute.attachment_of(target) a;
+    SELECT a.root INTO attachment FROM leadroute.attachment_of(target) a;
     IF attachment.root IS NULL THEN
         RAISE object_not_in_prerequisite_state USING MESSAGE = pg_catalog.format('table %s is not attached', coalesce(target::text, '"leads"')),
             HINT = 'Name an attached table as the second argument, or call leadroute.setup().';
@@ -62,12 +62,10 @@ BEGIN
         RAISE undefined_column USING MESSAGE = pg_catalog.format('table %s has no column %s', target, unknown),
             HINT = 'Put what has no column into "attributes".';
     END IF;
-    EXECUTE pg_catalog.format('INSERT INTO %1$s %2$s RETURNING %3$s', target,
+    EXECUTE pg_catalog.format('INSERT INTO %1$s AS inserted %2$s RETURNING leadroute.key_of($2, inserted.*)', target,
                    CASE WHEN columns IS NULL THEN 'DEFAULT VALUES'
-                        ELSE pg_catalog.format('(%1$s) SELECT %1$s FROM pg_catalog.jsonb_populate_record(NULL::%2$s, $1)', columns, target) END,
-                   CASE pg_catalog.cardinality(attachment.key_columns) WHEN 1 THEN pg_catalog.format('%I::text', attachment.key_columns[1])
-                        ELSE 'pg_catalog.jsonb_build_array(' || (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c) || '::text', ', ' ORDER BY i) FROM pg_catalog.unnest(attachment.key_columns) WITH ORDINALITY AS u (c, i)) || ')::text' END)
-        INTO STRICT key USING lead;
+                        ELSE pg_catalog.format('(%1$s) SELECT %1$s FROM pg_catalog.jsonb_populate_record(NULL::%2$s, $1)', columns, target) END)
+        INTO STRICT key USING lead, target;
     RETURN QUERY SELECT d.* FROM leadroute.decisions d
         WHERE d.lead_id = leadroute.lead_of(attachment.root, key) AND d.current;
 END $$;

@@ -144,7 +144,7 @@ lr_pool_record(LrPool *pool)
 	values[4] = PointerGetDatum(hash_value);
 	lr_sql_begin(&identity);
 	lr_sql("INSERT INTO leadroute.pool_revisions (pool_id, pool_name, owner_ids, weights, available, content_hash, seen_at)"
-		   " SELECT p.pool_id, p.name, $2, $3, $4, $5, clock_timestamp() FROM leadroute.pools p WHERE p.pool_id = $1"
+		   " SELECT $1, coalesce((SELECT p.name FROM leadroute.pools p WHERE p.pool_id = $1), '#' || $1), $2, $3, $4, $5, clock_timestamp()"
 		   " RETURNING pool_revision_id", false, 5, types, values, NULL);
 	pool->revision_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);

@@ -29,6 +29,13 @@ typedef struct LrColumn
 	Datum		constant;
 } LrColumn;
 
+/* How a column of the key becomes text: as a cast to text does it, which is not always the type's output function. */
+typedef struct LrKeyText
+{
+	bool		casts;			/* cast gives text; otherwise it gives a C string */
+	FmgrInfo	function;
+} LrKeyText;
+
 /* A table, or a partition of one, whose rows are leads: how to read them. */
 typedef struct LrSource
 {
@@ -42,7 +49,7 @@ typedef struct LrSource
 	int			nkeys;
 	AttrNumber *keys;
 	char	  **key_names;
-	FmgrInfo   *key_output;
+	LrKeyText  *key_text;
 	bool		key_plain;		/* all key columns are classed plain */
 	LrColumn	columns[LR_N_ATTRIBUTES];
 	LrClass		classes[LR_N_ATTRIBUTES];
@@ -71,6 +78,7 @@ extern int64 lr_lead_id_direct(const LrSource *source, TupleTableSlot *slot);
 extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot);
 
 /* keys.c */
+extern void lr_key_text_init(LrKeyText *key_text, Oid type);
 extern int64 lr_key_find(int source_id, const char *key);
 extern char *lr_key_expression(const LrSource *source);
 extern char *lr_key_condition(const LrSource *source);

@@ -2,7 +2,8 @@
  * keys.c: the identity of a lead: from a row's primary key to its lead id.
  *
  * Where the key is a bigint that defaults from leadroute.lead_ids it is the lead id. Otherwise leadroute.lead_keys maps the
- * key's text form to one, and back. The text form does not depend on the session: dates are in ISO form, times with a zone in UTC.
+ * key's text form, that of a cast to text, to one, and back. It does not depend on the session: dates are in ISO form, times
+ * with a zone in UTC.
  */
 #include "intake/intake.h"
 
@@ -10,16 +11,35 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+PG_FUNCTION_INFO_V1(leadroute_key_of);
+
 static bool depends_on_settings(Oid type);
+
+/* Finds how a type becomes text, in the current memory context. */
+void
+lr_key_text_init(LrKeyText *key_text, Oid type)
+{
+	Oid			function;
+	bool		is_varlena;
+
+	/* boolean, char(n), inet and others have a cast of their own: true, not t. Casts that a user made are not for us. */
+	key_text->casts = getBaseType(type) < FirstNormalObjectId &&
+		find_coercion_pathway(TEXTOID, type, COERCION_EXPLICIT, &function) == COERCION_PATH_FUNC;
+	if (!key_text->casts)
+		getTypeOutputInfo(type, &function, &is_varlena);
+	fmgr_info_cxt(function, &key_text->function, CurrentMemoryContext);
+}
 
 /* Returns the text form of a row's key: of one column its own, of several a JSON array of theirs. */
 char *
@@ -38,7 +58,9 @@ lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 	{
 		bool		isnull;
 		Datum		value = slot_getattr(slot, source->keys[i], &isnull);
-		char	   *field = OutputFunctionCall((FmgrInfo *) &source->key_output[i], value);
+		LrKeyText  *key_text = &source->key_text[i];
+		char	   *field = key_text->casts ? TextDatumGetCString(FunctionCall1Coll(&key_text->function, InvalidOid, value))
+			: OutputFunctionCall(&key_text->function, value);
 
 		if (source->nkeys == 1)
 			appendStringInfoString(&key, field);
@@ -54,6 +76,31 @@ lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 	return key.data;
 }
 
+/* Returns the text form of a row's key; see the SQL comment. */
+Datum
+leadroute_key_of(PG_FUNCTION_ARGS)
+{
+	Relation	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(1);
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
+	const LrSource *source = lr_source(rel);
+	TupleTableSlot *slot;
+	char	   *key;
+
+	if (HeapTupleHeaderGetTypeId(row) != rel->rd_rel->reltype)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("the row is not one of table \"%s\"", RelationGetRelationName(rel)),
+				errhint("Give the table's own row: SELECT leadroute.key_of('table', t.*) FROM table t."));
+	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
+	ItemPointerSetInvalid(&tuple.t_self);
+	ExecStoreHeapTuple(&tuple, slot, false);
+	key = lr_lead_key(source, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	PG_RETURN_TEXT_P(cstring_to_text(key));
+}
+
 /* Returns SQL for the text form of the key of a row of alias t, as lr_lead_key() makes it. */
 char *
 lr_key_expression(const LrSource *source)
@@ -64,7 +111,13 @@ lr_key_expression(const LrSource *source)
 	if (source->nkeys > 1)
 		appendStringInfoString(&sql, "pg_catalog.jsonb_build_array(");
 	for (int i = 0; i < source->nkeys; i++)
-		appendStringInfo(&sql, "%st.%s::pg_catalog.text", i ? ", " : "", quote_identifier(source->key_names[i]));
+	{
+		bool		built_in = getBaseType(TupleDescAttr(source->desc, source->keys[i] - 1)->atttypid) < FirstNormalObjectId;
+
+		/* concat() takes the type's output function, whatever casts there are */
+		appendStringInfo(&sql, built_in ? "%st.%s::pg_catalog.text" : "%spg_catalog.concat(t.%s)", i ? ", " : "",
+						 quote_identifier(source->key_names[i]));
+	}
 	if (source->nkeys > 1)
 		appendStringInfoString(&sql, ")::pg_catalog.text");
 	return sql.data;
@@ -81,12 +134,15 @@ lr_key_condition(const LrSource *source)
 	{
 		Form_pg_attribute column = TupleDescAttr(source->desc, source->keys[i] - 1);
 
-		appendStringInfo(&sql, "%st.%s = ", i ? " AND " : "", quote_identifier(source->key_names[i]));
+		/* not to a domain: its checks are somebody's functions */
+		const char *type = format_type_extended(getBaseType(column->atttypid), -1, FORMAT_TYPE_FORCE_QUALIFY);
+
+		appendStringInfo(&sql, "%st.%s::%s = ", i ? " AND " : "", quote_identifier(source->key_names[i]), type);
 		if (source->nkeys == 1)
 			appendStringInfoString(&sql, "$1");
 		else
 			appendStringInfo(&sql, "($1::pg_catalog.jsonb ->> %d)", i);
-		appendStringInfo(&sql, "::%s", format_type_extended(column->atttypid, column->atttypmod, FORMAT_TYPE_FORCE_QUALIFY | FORMAT_TYPE_TYPEMOD_GIVEN));
+		appendStringInfo(&sql, "::%s", type);
 	}
 	return sql.data;
 }

@@ -7,6 +7,7 @@
  */
 #include "intake/intake.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/transam.h"
@@ -14,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "json.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -25,6 +27,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 bool		lr_enabled = true;
 int			lr_on_error = LR_ON_ERROR_RECORD;
@@ -47,7 +50,8 @@ static uint64 attached_generation;
 
 static void relation_invalidated(Datum argument, Oid relid);
 static LrSource *make_source(Relation rel);
-static void read_keys(LrSource *source, Datum names);
+static void read_keys(LrSource *source, Relation rel, Datum names);
+static void check_key_type(Relation rel, Form_pg_attribute column);
 static void read_columns(LrSource *source, Relation rel, json_t *mapping);
 static void read_column(LrSource *source, Relation rel, int attribute, const char *name);
 static Expr *conversion(Form_pg_attribute column, Oid target);
@@ -172,6 +176,11 @@ make_source(Relation rel)
 	Datum		values[1];
 	bool		isnull;
 
+	if (rel->rd_rel->relkind != RELKIND_RELATION && rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is no longer a table", RelationGetRelationName(rel)),
+				errhint("Detach it with leadroute.detach_table()."));
 	source->relid = RelationGetRelid(rel);
 	source->memory = memory;
 	source->valid = true;
@@ -194,7 +203,7 @@ make_source(Relation rel)
 	source->keyed = DatumGetBool(lr_sql_datum(0, 4, &isnull));
 	source->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	source->context = CreateStandaloneExprContext();
-	read_keys(source, lr_sql_datum(0, 7, &isnull));
+	read_keys(source, rel, lr_sql_datum(0, 7, &isnull));
 	read_columns(source, rel, lr_json_of_jsonb(lr_sql_datum(0, 5, &isnull)));
 	read_classes(source, lr_json_of_jsonb(lr_sql_datum(0, 6, &isnull)));
 	read_reroute(source, rel, lr_sql_datum(0, 8, &isnull));
@@ -204,7 +213,7 @@ make_source(Relation rel)
 }
 
 static void
-read_keys(LrSource *source, Datum names)
+read_keys(LrSource *source, Relation rel, Datum names)
 {
 	Datum	   *elements;
 	bool	   *nulls;
@@ -212,23 +221,45 @@ read_keys(LrSource *source, Datum names)
 	deconstruct_array(DatumGetArrayTypeP(names), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &source->nkeys);
 	source->keys = palloc(sizeof(AttrNumber) * source->nkeys);
 	source->key_names = palloc(sizeof(char *) * source->nkeys);
-	source->key_output = palloc(sizeof(FmgrInfo) * source->nkeys);
+	source->key_text = palloc0(sizeof(LrKeyText) * source->nkeys);
 	for (int i = 0; i < source->nkeys; i++)
 	{
 		source->key_names[i] = TextDatumGetCString(elements[i]);
-		for (int a = 0; a < source->desc->natts; a++)
-		{
-			Form_pg_attribute column = TupleDescAttr(source->desc, a);
-			Oid			output;
-			bool		is_varlena;
-
-			if (column->attisdropped || strcmp(NameStr(column->attname), source->key_names[i]) != 0)
-				continue;
-			source->keys[i] = a + 1;
-			getTypeOutputInfo(column->atttypid, &output, &is_varlena);
-			fmgr_info_cxt(output, &source->key_output[i], CurrentMemoryContext);
-		}
+		source->keys[i] = column_number(rel, source->key_names[i]);
+		if (source->keys[i] == InvalidAttrNumber)
+			ereport(ERROR,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("table \"%s\" has no column \"%s\", its key when it was attached", RelationGetRelationName(rel), source->key_names[i]),
+					errhint("Detach it with leadroute.detach_table() and attach it again: its leads stay the same leads."));
+		check_key_type(rel, TupleDescAttr(source->desc, source->keys[i] - 1));
+		lr_key_text_init(&source->key_text[i], TupleDescAttr(source->desc, source->keys[i] - 1)->atttypid);
 	}
+}
+
+/*
+ * Refuses a key whose type is made by somebody who could have us run code of theirs: we read keys as the extension's owner.
+ * Values of built-in types, enums, and types that only a superuser can make are read by trusted functions alone.
+ */
+static void
+check_key_type(Relation rel, Form_pg_attribute column)
+{
+	Oid			type = getBaseType(column->atttypid);
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (type < FirstNormalObjectId || type_is_enum(type))
+		return;
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
+	ReleaseSysCache(tuple);
+	if (!superuser_arg(owner))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("column \"%s\" of table \"%s\" cannot be a lead's key", NameStr(column->attname), RelationGetRelationName(rel)),
+				errdetail("Its type %s may run functions of its owner when it is read.", format_type_be(type)),
+				errhint("Use a key of built-in types or enums, such as bigint, uuid or text."));
 }
 
 /* Decides for every attribute where it comes from, and which columns are left for attributes. */
