@@ -24,7 +24,6 @@
 #include "rewrite/rewriteHandler.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -109,7 +108,6 @@ leadroute_partitions_changed(PG_FUNCTION_ARGS)
 	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
 	RangeVar   *partition = NULL;
 	Oid			relid;
-	int			nest;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -132,14 +130,9 @@ leadroute_partitions_changed(PG_FUNCTION_ARGS)
 	}
 	/* the name is the user's: it means what it meant in the statement */
 	relid = partition ? RangeVarGetRelid(partition, NoLock, true) : InvalidOid;
-	if (!OidIsValid(relid))
-		PG_RETURN_NULL();
-	nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	/* the record's own partitions have no triggers */
-	if (get_rel_namespace(relid) != lr_catalog()->schema)
+	if (OidIsValid(relid) && get_rel_namespace(relid) != lr_catalog()->schema)
 		sync_triggers(relid);
-	AtEOXact_GUC(true, nest);
 	PG_RETURN_NULL();
 }
 
