@@ -186,7 +186,8 @@ FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.pronamespace = 'lea
 sub kill_server
 {
 	my ($node) = @_;
-	my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+	my $file = $node->data_dir . '/postmaster.pid';
+	my $postmaster = (split /\n/, slurp_file($file))[0];
 	kill 'STOP', $postmaster;
 	my @children = children_of($postmaster);
 	kill 'KILL', @children;
@@ -195,6 +196,12 @@ sub kill_server
 	{
 		wait_until(sub { !running($pid) }, "process $pid ends");
 	}
+	# Until the system has fetched its status a dead postmaster's number is in use, and would be taken for a running one.
+	for (my $tries = 0; $tries < 100 && kill 0, $postmaster; $tries++)
+	{
+		usleep(100_000);
+	}
+	unlink $file, $node->host . '/.s.PGSQL.' . $node->port . '.lock' if kill 0, $postmaster;
 }
 
 # Polls a condition; dies when it does not come true.
