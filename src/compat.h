@@ -14,6 +14,7 @@
 #include "executor/executor.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "leadroute supports PostgreSQL 15 to 18"
@@ -51,6 +52,20 @@ lr_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 #endif
 }
 
-/* PostgreSQL 18 hides CompactAttribute behind TupleDescCompactAttr; what we need is the full form everywhere. */
+/* Tells whether an operator compares, as an ordering index does. */
+static inline bool
+lr_operator_compares(Oid opno)
+{
+#if PG_VERSION_NUM >= 180000
+	return get_op_index_interpretation(opno) != NIL;
+#else
+	return get_op_btree_interpretation(opno) != NIL;
+#endif
+}
+
+/* PostgreSQL 18 writes it in front of a declaration, and under this name. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn _Noreturn
+#endif
 
 #endif

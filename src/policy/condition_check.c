@@ -36,8 +36,8 @@ static bool is_deterministic(Oid function);
 static bool is_datetime_type(Oid type);
 static bool is_member_function(Oid function);
 static void check_literal(const Const *constant, const char *text);
-static void refuse(Node *node, const char *text, const char *hint, const char *what) pg_attribute_noreturn();
-static void refuse_at(int location, const char *text, const char *hint, const char *what) pg_attribute_noreturn();
+pg_noreturn static void refuse(Node *node, const char *text, const char *hint, const char *what);
+pg_noreturn static void refuse_at(int location, const char *text, const char *hint, const char *what);
 
 /* ---- what is allowed ---- */
 
@@ -249,7 +249,7 @@ may_raise_node(Node *node, void *context)
 	switch (nodeTag(node))
 	{
 		case T_OpExpr:
-			if (get_op_btree_interpretation(((OpExpr *) node)->opno) == NIL && !is_member_function(((OpExpr *) node)->opfuncid))
+			if (!lr_operator_compares(((OpExpr *) node)->opno) && !is_member_function(((OpExpr *) node)->opfuncid))
 				return true;
 			break;
 		case T_DistinctExpr:
@@ -257,7 +257,7 @@ may_raise_node(Node *node, void *context)
 			/* made from the equality operator of the type */
 			break;
 		case T_ScalarArrayOpExpr:
-			if (get_op_btree_interpretation(((ScalarArrayOpExpr *) node)->opno) == NIL)
+			if (!lr_operator_compares(((ScalarArrayOpExpr *) node)->opno))
 				return true;
 			break;
 		case T_FuncExpr:

@@ -33,7 +33,7 @@ static void forget_stale_keys(void);
 static DigestKey *find_key(int key_id);
 static int	make_key(void);
 static DigestKey *remember_key(int key_id, Datum secret);
-static void crypto_failed(const char *what) pg_attribute_noreturn();
+pg_noreturn static void crypto_failed(const char *what);
 
 /* Returns the key that new digests are made with; makes the first one. */
 int

@@ -4,8 +4,6 @@
 #include "registry/registry.h"
 
 #include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
-#include "libpq/libpq-be.h"
 #include "miscadmin.h"
 #include "provenance/provenance.h"
 #include "utils/builtins.h"
