@@ -93,6 +93,8 @@ lr_evidence_attributes(LrRun *run)
 {
 	const LrSource *source = run->batch->source;
 	StringInfo	out = &run->batch->attributes;
+	ExprContext *scratch = run->batch->policy->evaluator->context;
+	MemoryContext saved = MemoryContextSwitchTo(scratch->ecxt_per_tuple_memory);
 	uint32		known = 0;
 	uint64		classes = 0;
 
@@ -119,6 +121,9 @@ lr_evidence_attributes(LrRun *run)
 	if (run->unreadable >= 0)
 		put_sqlstate(out, run->unreadable_sqlstate);
 	run->attributes_length = out->len - run->attributes_at;
+	/* JSON's text forms take some kB for every member: too much to keep for a whole batch */
+	MemoryContextSwitchTo(saved);
+	ResetExprContext(scratch);
 }
 
 static void
