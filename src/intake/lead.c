@@ -8,6 +8,7 @@
 #include "executor/executor.h"
 #include "pipeline/pipeline.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 
 typedef struct Conversion
@@ -106,8 +107,16 @@ static void
 build_attributes(void *argument)
 {
 	Conversion *building = argument;
+	ExprContext *scratch = building->source->context;
+	MemoryContext saved;
+	Datum		value;
 
-	building->value = lr_columns_to_jsonb(building->source, building->slot);
+	/* what making JSON leaves behind is several times its size */
+	ResetExprContext(scratch);
+	saved = MemoryContextSwitchTo(scratch->ecxt_per_tuple_memory);
+	value = lr_columns_to_jsonb(building->source, building->slot);
+	MemoryContextSwitchTo(saved);
+	building->value = datumCopy(value, false, -1);
 	building->isnull = false;
 }
 
