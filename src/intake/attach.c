@@ -55,6 +55,7 @@ leadroute_attach_table(PG_FUNCTION_ARGS)
 	List	   *keys;
 	int			source_id;
 
+	PreventCommandIfReadOnly("attach_table()");
 	/* new rows wait until the triggers stand: none slips through between */
 	rel = table_open(relid, ShareRowExclusiveLock);
 	check_table(rel);
@@ -71,7 +72,9 @@ leadroute_attach_table(PG_FUNCTION_ARGS)
 	/* types and constants are checked by making the source */
 	(void) lr_source(rel);
 	check_active_policy(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+	/* made here, so that no insert has to: whoever makes them keeps others waiting until its transaction ends */
 	(void) lr_digest_key_id();
+	(void) lr_entries_partition(GetCurrentTimestamp());
 	sync_triggers(relid);
 	table_close(rel, NoLock);
 	PG_RETURN_INT32(source_id);
@@ -82,12 +85,14 @@ Datum
 leadroute_detach_table(PG_FUNCTION_ARGS)
 {
 	Oid			relid = PG_GETARG_OID(0);
-	Relation	rel = table_open(relid, ShareRowExclusiveLock);
+	Relation	rel;
 	LrIdentity	identity;
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
 	uint64		n;
 
+	PreventCommandIfReadOnly("detach_table()");
+	rel = table_open(relid, ShareRowExclusiveLock);
 	check_owner(rel);
 	lr_sql_begin(&identity);
 	n = lr_sql("UPDATE leadroute.attached_tables SET relation = NULL, detached_at = now() WHERE relation = $1", false, 1, types, values, NULL);
