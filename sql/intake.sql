@@ -61,7 +61,7 @@ CREATE TABLE leadroute.lead_states (
     closed_reason text
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE leadroute.lead_states IS 'The current state of each lead, one row per lead: what applications read.';
-COMMENT ON COLUMN leadroute.lead_states.run_id IS 'The run that decided; null while the lead is pending because no run has begun.';
+COMMENT ON COLUMN leadroute.lead_states.run_id IS 'The latest run; null while there has been none. Unless the outcome is pending, it is the one that decided.';
 COMMENT ON COLUMN leadroute.lead_states.since IS 'The moment (as_of) of the decision.';
 COMMENT ON COLUMN leadroute.lead_states.closed_at IS 'When the lead''s row was deleted; null while it exists.';
 COMMENT ON COLUMN leadroute.lead_states.changed_by IS 'The user whose statement gave the lead this state.';
@@ -216,6 +216,11 @@ RETURN '{"email": "direct", "phone": "direct", "external_id": "personal", "compa
          "prior_interactions": "plain", "received_at": "plain", "traceparent": "plain"}'::jsonb;
 COMMENT ON FUNCTION leadroute.standard_classes() IS 'Returns the attribute classes of the standard leads table, to start from: standard_classes() || ''{"region": "personal"}''.';
 
+CREATE FUNCTION leadroute.attached_rows(relation regclass) RETURNS TABLE (lead_id bigint, row_key text)
+    LANGUAGE c STRICT STABLE ROWS 100000 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_attached_rows';
+COMMENT ON FUNCTION leadroute.attached_rows(regclass) IS
+    'Returns the rows of an attached table, read as its owner: the lead id, null while the key has none, and the key, or its keyed digest where its columns are not classed plain. Part of unrouted() and reconcile(). Raises 55000 for a table that is not attached.';
+
 CREATE FUNCTION leadroute.attachment_of(relation regclass) RETURNS TABLE (source_id integer, root regclass, key_columns text[])
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -246,11 +251,18 @@ AS $$
 BEGIN
     -- During DROP EXTENSION the table below may be gone already.
     IF to_regclass('leadroute.attached_tables') IS NOT NULL THEN
-        UPDATE leadroute.attached_tables SET relation = NULL, detached_at = now()
-        WHERE relation IN (SELECT d.objid FROM pg_event_trigger_dropped_objects() d WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0);
+        WITH dropped AS (
+            UPDATE leadroute.attached_tables SET relation = NULL, detached_at = now()
+            WHERE relation IN (SELECT d.objid FROM pg_event_trigger_dropped_objects() d WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0)
+            RETURNING source_id
+        ), keys AS (
+            DELETE FROM leadroute.lead_keys k USING dropped d WHERE k.source_id = d.source_id
+        )
+        UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'table dropped', changed_by = session_user::regrole
+        FROM dropped d WHERE s.source_id = d.source_id AND s.closed_at IS NULL;
     END IF;
 END $$;
-COMMENT ON FUNCTION leadroute.tables_dropped() IS 'Event trigger: records that a dropped table is attached no longer.';
+COMMENT ON FUNCTION leadroute.tables_dropped() IS 'Event trigger: records that a dropped table is attached no longer, and closes the states of its leads.';
 CREATE EVENT TRIGGER leadroute_drops ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
     EXECUTE FUNCTION leadroute.tables_dropped();
 COMMENT ON EVENT TRIGGER leadroute_drops IS 'Detaches an attached table that is dropped.';

@@ -23,33 +23,24 @@ CREATE FUNCTION leadroute.reconcile(relation regclass DEFAULT NULL, since timest
 AS $$
 DECLARE
     t record;
-    lead_expression text;
-    key_join text;
 BEGIN
     IF relation IS NOT NULL AND NOT EXISTS (SELECT FROM leadroute.attached_tables a WHERE a.relation = reconcile.relation) THEN
         RAISE object_not_in_prerequisite_state USING MESSAGE = format('table %s is not attached', relation),
             HINT = 'Attach it with leadroute.attach_table().';
     END IF;
     FOR t IN SELECT a.* FROM leadroute.attached_tables a WHERE a.relation IS NOT NULL AND (reconcile.relation IS NULL OR a.relation = reconcile.relation) LOOP
-        IF t.keyed THEN
-            key_join := format('LEFT JOIN leadroute.lead_keys k ON k.source_id = %s AND k.key = leadroute.key_of(%L, t.*)', t.source_id, t.relation);
-            lead_expression := 'k.lead_id';
-        ELSE
-            key_join := '';
-            lead_expression := format('t.%I', t.key_columns[1]);
-        END IF;
-        RETURN QUERY EXECUTE format(
-            'SELECT %1$L::text, ''row without a state'', %2$s FROM %3$s t %4$s LEFT JOIN leadroute.lead_states s ON s.lead_id = %2$s WHERE s.lead_id IS NULL
-             UNION ALL
-             SELECT %1$L, ''row with a closed state'', s.lead_id FROM %3$s t %4$s JOIN leadroute.lead_states s ON s.lead_id = %2$s WHERE s.closed_at IS NOT NULL AND s.closed_at >= $1
-             UNION ALL
-             SELECT %1$L, ''open state without a row'', s.lead_id FROM leadroute.lead_states s
-             WHERE s.source_id = %5$s AND s.closed_at IS NULL AND s.since >= $1
-               AND NOT EXISTS (SELECT FROM %3$s t %4$s WHERE %2$s = s.lead_id)',
-            t.relation_name, lead_expression, t.relation, key_join, t.source_id) USING since;
         RETURN QUERY
+            WITH lead_rows AS MATERIALIZED (SELECT r.lead_id FROM leadroute.attached_rows(t.relation) r)
+            SELECT t.relation_name, CASE WHEN s.lead_id IS NULL THEN 'row without a state' ELSE 'row with a closed state' END, r.lead_id
+            FROM lead_rows r LEFT JOIN leadroute.lead_states s ON s.lead_id = r.lead_id AND s.source_id = t.source_id
+            WHERE s.lead_id IS NULL OR s.closed_at >= reconcile.since
+            UNION ALL
+            SELECT t.relation_name, 'open state without a row', s.lead_id FROM leadroute.lead_states s
+            WHERE s.source_id = t.source_id AND s.closed_at IS NULL AND s.since >= reconcile.since
+              AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = s.lead_id)
+            UNION ALL
             SELECT t.relation_name, 'state without its decision', s.lead_id FROM leadroute.lead_states s
-            WHERE s.source_id = t.source_id AND s.run_id IS NOT NULL AND s.since >= reconcile.since
+            WHERE s.source_id = t.source_id AND s.outcome <> 'pending' AND s.since >= reconcile.since
               AND NOT EXISTS (SELECT FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.lead_id = s.lead_id AND e.outcome = s.outcome
                               AND e.owner_id IS NOT DISTINCT FROM s.owner_id)
             UNION ALL
@@ -63,4 +54,4 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION leadroute.reconcile(regclass, timestamptz) IS
-    'Compares rows, states and decisions. relation: one attached table; null for all. since: only states and decisions from then on. Returns what does not agree, a row each with the lead; no row if all is accounted for. Rows that wait for route_pending() with a state are no problem; rows without one are. Raises 55000 for a table that is not attached.';
+    'Compares rows, states and decisions. relation: one attached table; null for all. since: only states and decisions from then on. Returns what does not agree, a row each with the lead (null where the row''s key has none); no row if all is accounted for. Rows that wait for route_pending() with a state are no problem; rows without one are. Raises 55000 for a table that is not attached.';

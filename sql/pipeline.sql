@@ -17,9 +17,24 @@ COMMENT ON FUNCTION leadroute.route_pending(regclass, bigint) IS
 
 CREATE FUNCTION leadroute.unrouted(relation regclass DEFAULT NULL)
     RETURNS TABLE (leads_table text, lead_id bigint, row_key text, reason text, by_user text, since timestamptz)
-    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_unrouted';
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF relation IS NOT NULL AND NOT EXISTS (SELECT FROM leadroute.attached_tables a WHERE a.relation = unrouted.relation) THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = format('table %s is not attached', relation),
+            HINT = 'Attach it with leadroute.attach_table().';
+    END IF;
+    RETURN QUERY
+        SELECT t.relation_name, r.lead_id, r.row_key, CASE WHEN s.closed_at IS NULL THEN coalesce(s.reason_code, 'not_seen') ELSE 'not_seen' END,
+               CASE WHEN s.closed_at IS NULL THEN s.changed_by::text END, CASE WHEN s.closed_at IS NULL THEN s.since END
+        FROM leadroute.attached_tables t
+        CROSS JOIN LATERAL leadroute.attached_rows(t.relation) r
+        LEFT JOIN leadroute.lead_states s ON s.lead_id = r.lead_id
+        WHERE t.relation IS NOT NULL AND (unrouted.relation IS NULL OR t.relation = unrouted.relation)
+          AND (s.lead_id IS NULL OR s.outcome = 'pending' OR s.closed_at IS NOT NULL);
+END $$;
 COMMENT ON FUNCTION leadroute.unrouted(regclass) IS
-    'Returns the leads that no run has decided, with the reason: routing_disabled and no_policy (by_user says whose statement), not_seen (older than the attachment, or brought by logical replication; by nobody that leadroute saw). row_key: the key where its columns are classed plain, otherwise its keyed digest. relation: one attached table; null for all.';
+    'Returns the leads that no run has decided, with the reason: routing_disabled and no_policy (by_user says whose statement), not_seen (older than the attachment, or brought by logical replication; by nobody that leadroute saw). lead_id: null while the row''s key has none. row_key: the key where its columns are classed plain, otherwise its keyed digest. relation: one attached table; null for all. Reads these tables whole. Raises 55000 for a table that is not attached.';
 
 CREATE VIEW leadroute.unrouted_leads AS SELECT * FROM leadroute.unrouted();
 COMMENT ON VIEW leadroute.unrouted_leads IS 'Leads that no run has decided, with the reason and who; route_pending() routes them.';

@@ -131,7 +131,7 @@ CREATE VIEW leadroute.decisions AS
            y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
            CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' END AS cause,
            e.note, e.routed_by::text AS routed_by, e.turn,
-           coalesce(s.run_id = e.run_id, false) AS current, e.supersedes,
+           coalesce(s.run_id = e.run_id AND s.outcome <> 'pending', false) AS current, e.supersedes,
            CASE WHEN s.run_id IS DISTINCT FROM e.run_id THEN
                (SELECT n.run_id FROM leadroute.entries n WHERE n.lead_id = e.lead_id AND n.supersedes = e.run_id LIMIT 1) END AS superseded_by,
            e.duration_us,
@@ -162,7 +162,7 @@ CREATE VIEW leadroute.lead_timeline AS
     FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL
     UNION ALL
     SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL
-    FROM leadroute.lead_states s WHERE s.run_id IS NULL;
+    FROM leadroute.lead_states s WHERE s.outcome = 'pending';
 COMMENT ON VIEW leadroute.lead_timeline IS 'What happened to each lead, in order of at.';
 
 CREATE FUNCTION leadroute.recompute_decision(decision_id bigint) RETURNS TABLE (recorded jsonb, recomputed jsonb, environment jsonb, unavailable text[])

@@ -80,9 +80,14 @@ extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot);
 /* keys.c */
 extern void lr_key_text_init(LrKeyText *key_text, Oid type);
 extern int64 lr_key_find(int source_id, const char *key);
-extern char *lr_key_expression(const LrSource *source);
-extern char *lr_key_condition(const LrSource *source);
-extern char *lr_root_name(const LrSource *source);
+extern char *lr_key_of_lead(int source_id, int64 lead_id);
+
+/* rows.c */
+typedef struct LrRowScan LrRowScan;
+
+extern LrRowScan *lr_rows_begin(const LrSource *source);
+extern bool lr_rows_next(LrRowScan *scan, TupleTableSlot *slot);
+extern void lr_rows_end(LrRowScan *scan);
 extern bool lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot);
 
 #endif

@@ -101,94 +101,21 @@ leadroute_key_of(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(key));
 }
 
-/* Returns SQL for the text form of the key of a row of alias t, as lr_lead_key() makes it. */
+/* Returns the text form of a lead's key; NULL if it has none. */
 char *
-lr_key_expression(const LrSource *source)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	if (source->nkeys > 1)
-		appendStringInfoString(&sql, "pg_catalog.jsonb_build_array(");
-	for (int i = 0; i < source->nkeys; i++)
-	{
-		bool		built_in = getBaseType(TupleDescAttr(source->desc, source->keys[i] - 1)->atttypid) < FirstNormalObjectId;
-
-		/* concat() takes the type's output function, whatever casts there are */
-		appendStringInfo(&sql, built_in ? "%st.%s::pg_catalog.text" : "%spg_catalog.concat(t.%s)", i ? ", " : "",
-						 quote_identifier(source->key_names[i]));
-	}
-	if (source->nkeys > 1)
-		appendStringInfoString(&sql, ")::pg_catalog.text");
-	return sql.data;
-}
-
-/* Returns SQL for: the row of alias t has the key whose text form is $1. An index on the key can serve it. */
-char *
-lr_key_condition(const LrSource *source)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	for (int i = 0; i < source->nkeys; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(source->desc, source->keys[i] - 1);
-
-		/* not to a domain: its checks are somebody's functions */
-		const char *type = format_type_extended(getBaseType(column->atttypid), -1, FORMAT_TYPE_FORCE_QUALIFY);
-
-		appendStringInfo(&sql, "%st.%s::%s = ", i ? " AND " : "", quote_identifier(source->key_names[i]), type);
-		if (source->nkeys == 1)
-			appendStringInfoString(&sql, "$1");
-		else
-			appendStringInfo(&sql, "($1::pg_catalog.jsonb ->> %d)", i);
-		appendStringInfo(&sql, "::%s", type);
-	}
-	return sql.data;
-}
-
-/* Returns the qualified, quoted name of the attached table. */
-char *
-lr_root_name(const LrSource *source)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(source->root)), get_rel_name(source->root));
-}
-
-/* Fetches the row of a lead into a slot; false if it is gone. */
-bool
-lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot)
+lr_key_of_lead(int source_id, int64 lead_id)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	LrIdentity	identity;
-	Oid			types[] = {TEXTOID};
-	Datum		values[1];
-	char	   *key = psprintf(INT64_FORMAT, lead_id);
-	bool		found;
-	int			nest;
+	Oid			types[] = {INT4OID, INT8OID};
+	Datum		values[] = {Int32GetDatum(source_id), Int64GetDatum(lead_id)};
+	char	   *key = NULL;
 
 	lr_sql_begin(&identity);
-	nest = lr_settings_enter("UTC");
-	if (source->keyed)
-	{
-		Oid			key_types[] = {INT4OID, INT8OID};
-		Datum		key_values[] = {Int32GetDatum(source->source_id), Int64GetDatum(lead_id)};
-
-		key = lr_sql_kept(LR_PLAN_KEY_OF_LEAD, "SELECT key FROM leadroute.lead_keys WHERE lead_id = $2 AND source_id = $1", 2, key_types,
-						  key_values, NULL) > 0 ? lr_sql_text(0, 1) : NULL;
-	}
-	if (key)
-		values[0] = CStringGetTextDatum(key);
-	found = key && lr_sql(psprintf("SELECT t.* FROM %s t WHERE %s", lr_root_name(source), lr_key_condition(source)), false, 1, types, values, NULL) > 0;
-	if (found)
-	{
-		MemoryContext saved = MemoryContextSwitchTo(memory);
-
-		ExecForceStoreHeapTuple(heap_copytuple(SPI_tuptable->vals[0]), slot, false);
-		MemoryContextSwitchTo(saved);
-	}
-	lr_settings_leave(nest);
+	if (lr_sql_kept(LR_PLAN_KEY_OF_LEAD, "SELECT key FROM leadroute.lead_keys WHERE lead_id = $2 AND source_id = $1", 2, types, values, NULL) > 0)
+		key = MemoryContextStrdup(memory, lr_sql_text(0, 1));
 	lr_sql_end(&identity);
-	return found;
+	return key;
 }
 
 /* Finds the lead id of a key, 0 if it has none. */

@@ -217,8 +217,8 @@ static void
 close_leads(const LrSource *source, const int64 *lead_ids, int n)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID, OIDOID};
-	Datum		values[2];
+	Oid			types[] = {INT8ARRAYOID, OIDOID, INT4OID};
+	Datum		values[3];
 	Datum	   *elements;
 
 	if (n == 0)
@@ -228,12 +228,13 @@ close_leads(const LrSource *source, const int64 *lead_ids, int n)
 		elements[i] = Int64GetDatum(lead_ids[i]);
 	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	values[1] = ObjectIdGetDatum(GetUserId());
+	values[2] = Int32GetDatum(source->source_id);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_CLOSE,
 				"UPDATE leadroute.lead_states SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::pg_catalog.regrole"
-				" WHERE lead_id = ANY ($1) AND closed_at IS NULL", 2, types, values, NULL);
+				" WHERE lead_id = ANY ($1) AND closed_at IS NULL AND source_id = $3", 3, types, values, NULL);
 	if (source->keyed)
-		lr_sql("DELETE FROM leadroute.lead_keys WHERE lead_id = ANY ($1)", false, 1, types, values, NULL);
+		lr_sql("DELETE FROM leadroute.lead_keys WHERE lead_id = ANY ($1) AND source_id = $3", false, 3, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
@@ -242,23 +243,15 @@ static void
 close_truncated(const LrSource *source)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT4OID, OIDOID};
-	Datum		values[] = {Int32GetDatum(source->source_id), ObjectIdGetDatum(GetUserId())};
-	const char *gone;
-	int			nest;
+	Oid			types[] = {INT4OID, OIDOID, OIDOID};
+	Datum		values[] = {Int32GetDatum(source->source_id), ObjectIdGetDatum(GetUserId()), ObjectIdGetDatum(source->root)};
 
-	if (source->keyed)
-		gone = psprintf("s.lead_id IN (SELECT k.lead_id FROM leadroute.lead_keys k WHERE k.source_id = $1 AND k.key NOT IN (SELECT %s FROM %s t))",
-						lr_key_expression(source), lr_root_name(source));
-	else
-		gone = psprintf("NOT EXISTS (SELECT FROM %s t WHERE t.%s = s.lead_id)", lr_root_name(source), quote_identifier(source->key_names[0]));
 	lr_sql_begin(&identity);
-	nest = lr_settings_enter("UTC");
-	lr_sql(psprintf("UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::pg_catalog.regrole"
-					" WHERE s.source_id = $1 AND s.closed_at IS NULL AND %s", gone), false, 2, types, values, NULL);
+	lr_sql("UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::regrole"
+		   " WHERE s.source_id = $1 AND s.closed_at IS NULL"
+		   " AND NOT EXISTS (SELECT FROM leadroute.attached_rows($3::regclass) r WHERE r.lead_id = s.lead_id)", false, 3, types, values, NULL);
 	if (source->keyed)
-		lr_sql(psprintf("DELETE FROM leadroute.lead_keys k WHERE k.source_id = $1 AND k.key NOT IN (SELECT %s FROM %s t)",
-						lr_key_expression(source), lr_root_name(source)), false, 1, types, values, NULL);
-	lr_settings_leave(nest);
+		lr_sql("DELETE FROM leadroute.lead_keys k WHERE k.source_id = $1"
+			   " AND NOT EXISTS (SELECT FROM leadroute.attached_rows($3::regclass) r WHERE r.lead_id = k.lead_id)", false, 3, types, values, NULL);
 	lr_sql_end(&identity);
 }

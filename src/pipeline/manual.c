@@ -17,7 +17,6 @@
 PG_FUNCTION_INFO_V1(leadroute_route_lead);
 PG_FUNCTION_INFO_V1(leadroute_route_leads);
 PG_FUNCTION_INFO_V1(leadroute_route_pending);
-PG_FUNCTION_INFO_V1(leadroute_unrouted);
 
 typedef struct Results
 {
@@ -30,8 +29,7 @@ static void route_by_id(const int64 *lead_ids, int n, const char *reason, Result
 static int	source_of_lead(int64 lead_id);
 static List *attached_sources(FunctionCallInfo fcinfo);
 static int64 catch_up(LrSource *source, int64 max);
-static void list_unrouted(LrSource *source, ReturnSetInfo *result);
-static char *unrouted_query(const LrSource *source, const char *columns);
+static bool is_decided(const LrSource *source, TupleTableSlot *slot);
 static int	compare_ids(const void *a, const void *b);
 
 /* Routes one lead by hand; see the SQL comment. */
@@ -94,24 +92,6 @@ leadroute_route_pending(PG_FUNCTION_ARGS)
 			total += catch_up(source, max - total);
 	}
 	PG_RETURN_INT64(total);
-}
-
-/* Lists leads that no run has decided; see the SQL comment. */
-Datum
-leadroute_unrouted(PG_FUNCTION_ARGS)
-{
-	List	   *sources = attached_sources(fcinfo);
-	ListCell   *cell;
-
-	InitMaterializedSRF(fcinfo, 0);
-	foreach(cell, sources)
-	{
-		LrSource   *source = lr_source_by_id(lfirst_int(cell));
-
-		if (source)
-			list_unrouted(source, (ReturnSetInfo *) fcinfo->resultinfo);
-	}
-	return (Datum) 0;
 }
 
 static void
@@ -240,125 +220,55 @@ catch_up(LrSource *source, int64 max)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(source->source_id)};
 	LrRouting  *routing;
-	TupleTableSlot *slot;
-	Portal		portal;
-	int64		fetched = 0;
+	LrRowScan  *scan;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute catching up", ALLOCSET_DEFAULT_SIZES);
+	int64		added = 0;
 	int64		total;
-	int			nest;
 
-	lr_sql_begin(&identity);
 	/* one session at a time catches up with a table: no lead is routed twice */
+	lr_sql_begin(&identity);
 	lr_sql("SELECT FROM leadroute.attached_tables WHERE source_id = $1 FOR UPDATE", false, 1, types, values, NULL);
-	nest = lr_settings_enter("UTC");
-	portal = SPI_cursor_open_with_args(NULL, unrouted_query(source, "t.*"), 1, types, values, NULL, false, 0);
-	lr_settings_leave(nest);
-	lr_restore_identity(&identity);
+	lr_sql_end(&identity);
 
 	routing = lr_routing_begin(source, 'p', NULL, NULL, NULL);
-	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
-	while (fetched < max)
+	scan = lr_rows_begin(source);
+	while (added < max && lr_rows_next(scan, slot))
 	{
-		SPITupleTable *rows;
-		uint64		n;
+		MemoryContext saved = MemoryContextSwitchTo(scratch);
+		bool		decided = is_decided(source, slot);
 
-		lr_become_owner(&identity);
-		nest = lr_settings_enter("UTC");
-		SPI_cursor_fetch(portal, true, Min(max - fetched, 1000));
-		lr_settings_leave(nest);
-		lr_restore_identity(&identity);
-		rows = SPI_tuptable;
-		n = SPI_processed;
-		for (uint64 i = 0; i < n; i++)
-		{
-			ExecForceStoreHeapTuple(rows->vals[i], slot, false);
-			lr_routing_add(routing, slot);
-		}
-		ExecClearTuple(slot);
-		SPI_freetuptable(rows);
-		fetched += n;
-		if (n == 0)
-			break;
+		MemoryContextSwitchTo(saved);
+		MemoryContextReset(scratch);
+		if (decided)
+			continue;
+		lr_routing_add(routing, slot);
+		added++;
 	}
+	lr_rows_end(scan);
 	total = lr_routing_end(routing);
-	SPI_cursor_close(portal);
-	SPI_finish();
-	lr_settings_leave(identity.nest);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(scratch);
 	return total;
 }
 
-static void
-list_unrouted(LrSource *source, ReturnSetInfo *result)
+/* Tells whether a run has decided the lead of a row. */
+static bool
+is_decided(const LrSource *source, TupleTableSlot *slot)
 {
+	int64		lead_id = source->keyed ? lr_key_find(source->source_id, lr_lead_key(source, slot)) : lr_lead_id_direct(source, slot);
 	LrIdentity	identity;
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(source->source_id)};
-	Portal		portal;
-	int			nest;
-	char	   *key = lr_key_expression(source);
-	char	   *columns = psprintf("%s, %s, s.reason_code, s.changed_by::pg_catalog.text, s.since", source->keyed ? "k.lead_id" : psprintf("t.%s", quote_identifier(source->key_names[0])), key);
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(lead_id)};
+	bool		decided;
 
+	if (lead_id == 0)
+		return false;
 	lr_sql_begin(&identity);
-	nest = lr_settings_enter("UTC");
-	portal = SPI_cursor_open_with_args(NULL, unrouted_query(source, columns), 1, types, values, NULL, true, 0);
-	for (;;)
-	{
-		SPITupleTable *rows;
-		uint64		n;
-
-		SPI_cursor_fetch(portal, true, 1000);
-		rows = SPI_tuptable;
-		n = SPI_processed;
-		if (n == 0)
-			break;
-		for (uint64 i = 0; i < n; i++)
-		{
-			Datum		row[6];
-			bool		nulls[6] = {false};
-			char	   *text = SPI_getvalue(rows->vals[i], rows->tupdesc, 2);
-
-			row[0] = CStringGetTextDatum(lr_root_name(source));
-			row[1] = SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &nulls[1]);
-			if (!source->key_plain && source->keyed)
-			{
-				unsigned char digest[LR_DIGEST_LENGTH];
-				char	   *hex = palloc(2 * LR_DIGEST_LENGTH + 1);
-
-				lr_digest(lr_digest_key_id(), text, strlen(text), digest);
-				for (int d = 0; d < LR_DIGEST_LENGTH; d++)
-					sprintf(hex + 2 * d, "%02x", digest[d]);
-				text = hex;
-			}
-			row[2] = CStringGetTextDatum(text);
-			row[3] = SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &nulls[3]);
-			if (nulls[3])
-			{
-				row[3] = CStringGetTextDatum("not_seen");
-				nulls[3] = false;
-			}
-			row[4] = SPI_getbinval(rows->vals[i], rows->tupdesc, 4, &nulls[4]);
-			row[5] = SPI_getbinval(rows->vals[i], rows->tupdesc, 5, &nulls[5]);
-			tuplestore_putvalues(result->setResult, result->setDesc, row, nulls);
-		}
-		SPI_freetuptable(rows);
-	}
-	SPI_cursor_close(portal);
-	lr_settings_leave(nest);
+	decided = lr_sql_kept(LR_PLAN_DECIDED, "SELECT FROM leadroute.lead_states WHERE lead_id = $1 AND outcome <> 'pending' AND closed_at IS NULL",
+						  1, types, values, NULL) > 0;
 	lr_sql_end(&identity);
-}
-
-/* Selects the rows t of a table whose leads no run has decided; $1 is the source id. */
-static char *
-unrouted_query(const LrSource *source, const char *columns)
-{
-	const char *root = lr_root_name(source);
-
-	if (!source->keyed)
-		return psprintf("SELECT %s FROM %s t LEFT JOIN leadroute.lead_states s ON s.lead_id = t.%s"
-						" WHERE s.run_id IS NULL AND s.closed_at IS NULL AND $1 IS NOT NULL ORDER BY t.%s",
-						columns, root, quote_identifier(source->key_names[0]), quote_identifier(source->key_names[0]));
-	return psprintf("SELECT %s FROM %s t LEFT JOIN leadroute.lead_keys k ON k.source_id = $1 AND k.key = %s"
-					" LEFT JOIN leadroute.lead_states s ON s.lead_id = k.lead_id WHERE s.run_id IS NULL AND s.closed_at IS NULL ORDER BY k.lead_id",
-					columns, root, lr_key_expression(source));
+	return decided;
 }
 
 static int

@@ -260,7 +260,7 @@ find_unchanged(LrBatch *batch)
 		lr_sql_begin(&identity);
 		if (lr_sql_kept(LR_PLAN_ENTRY,
 						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL"
-						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id) WHERE e.run_id = $1 AND s.run_id = $1",
+						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id) WHERE e.run_id = $1 AND s.run_id = $1 AND s.outcome = e.outcome",
 						1, types, values, NULL) > 0)
 		{
 			MemoryContext saved = MemoryContextSwitchTo(memory);

@@ -38,7 +38,7 @@ static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
 static void scan_states(LrBatch *batch, int64 lowest, int64 highest);
-static void state_found(LrBatch *batch, int64 lead_id, int64 run_id);
+static void state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
 
 static inline void
 put(TupleTableSlot *slot, int column, Datum value)
@@ -238,7 +238,7 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 	lr_sql_kept(LR_PLAN_WAITING,
 				"INSERT INTO leadroute.lead_states (lead_id, since, source_id, changed_by, outcome, reason_code)"
 				" SELECT l, $4, $2, $5::pg_catalog.regrole, 'pending', $3 FROM unnest($1) AS l"
-				" ON CONFLICT (lead_id) DO UPDATE SET run_id = NULL, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
+				" ON CONFLICT (lead_id) DO UPDATE SET source_id = excluded.source_id, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
 				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
 				" closed_reason = NULL WHERE lead_states.closed_at IS NOT NULL", 5, types, values, NULL);
 	lr_sql_end(&identity);
@@ -285,9 +285,13 @@ scan_states(LrBatch *batch, int64 lowest, int64 highest)
 	{
 		bool		isnull;
 		int64		lead_id = DatumGetInt64(slot_getattr(slot, STATE_LEAD_ID + 1, &isnull));
-		int64		run_id = DatumGetInt64(slot_getattr(slot, STATE_RUN_ID + 1, &isnull));
+		bool		no_run;
+		bool		open;
+		int64		run_id = DatumGetInt64(slot_getattr(slot, STATE_RUN_ID + 1, &no_run));
+		int			source_id = DatumGetInt32(slot_getattr(slot, STATE_SOURCE_ID + 1, &isnull));
 
-		state_found(batch, lead_id, isnull ? 0 : run_id);
+		(void) slot_getattr(slot, STATE_CLOSED_AT + 1, &open);
+		state_found(batch, lead_id, no_run ? 0 : run_id, source_id, !open);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -310,23 +314,33 @@ lr_lock_states(LrBatch *batch)
 		elements[i] = Int64GetDatum(batch->runs[i].lead_id);
 	values[0] = PointerGetDatum(construct_array(elements, batch->n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT lead_id, run_id FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
+	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
 			   NULL);
 	for (uint64 i = 0; i < n; i++)
-		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0));
+	{
+		bool		open;
+
+		(void) lr_sql_datum(i, 4, &open);
+		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open);
+	}
 	lr_sql_end(&identity);
 }
 
+/* Notes a lead's state. An id is one lead's: one that another table's open lead has is taken. */
 static void
-state_found(LrBatch *batch, int64 lead_id, int64 run_id)
+state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed)
 {
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (batch->runs[i].lead_id == lead_id)
-		{
-			batch->runs[i].has_state = true;
-			batch->runs[i].supersedes = run_id;
-			return;
-		}
+		if (batch->runs[i].lead_id != lead_id)
+			continue;
+		if (source_id != batch->source->source_id && !closed)
+			ereport(ERROR,
+					errcode(ERRCODE_UNIQUE_VIOLATION),
+					errmsg("lead id " INT64_FORMAT " belongs to a lead of another table", lead_id),
+					errhint("Let the key default from leadroute.lead_ids, or give an id that no attached table uses."));
+		batch->runs[i].has_state = true;
+		batch->runs[i].supersedes = run_id;
+		return;
 	}
 }
