@@ -98,8 +98,6 @@ read_header(Compilation *c, json_t *document)
 {
 	double		format = 0;
 	const char *timezone;
-	const char *attribute;
-	json_t	   *reason;
 
 	lr_json_known_members(document, document_members, "", c->mistakes);
 	if (!lr_json_number(document, "leadroute", 1, 1, &format, "", c->mistakes) && json_object_get(document, "leadroute") == NULL)
@@ -108,13 +106,7 @@ read_header(Compilation *c, json_t *document)
 	timezone = lr_json_string(document, "timezone", false, "", c->mistakes);
 	if (timezone && pg_tzset(timezone) == NULL)
 		lr_mistake(c->mistakes, "timezone", "Give an IANA name such as Europe/Berlin.", "is not a known time zone");
-	c->policy->justifications = lr_json_object(document, "justifications", false, "", c->mistakes);
-	json_object_foreach(c->policy->justifications, attribute, reason)
-	{
-		if (!json_is_string(reason) || json_string_length(reason) < 10)
-			lr_mistake(c->mistakes, lr_place("justifications", attribute), "Say why the attribute may be read, in a sentence.",
-					   "has to be a text of at least 10 characters");
-	}
+	c->policy->justifications = lr_read_justifications(document, c->mistakes);
 }
 
 /* The names of SQL agents' capabilities are known to conditions before the steps are read. */
@@ -484,56 +476,4 @@ lr_policy_pins(const LrPolicy *policy)
 	}
 	appendStringInfoString(&json, "}}");
 	return json.data;
-}
-
-/* Notes every protected attribute of an attached table that the policy reads without a recorded justification. */
-void
-lr_check_protected(const LrPolicy *policy, LrMistakes *mistakes)
-{
-	LrIdentity	identity;
-	uint64		n;
-	char	  **names;
-
-	lr_sql_begin(&identity);
-	n = lr_sql("SELECT DISTINCT p FROM leadroute.attached_tables, unnest(protected) AS p WHERE relation IS NOT NULL ORDER BY 1", true, 0, NULL, NULL,
-			   NULL);
-	names = (char **) MemoryContextAlloc(policy->memory, sizeof(char *) * (n + 1));
-	for (uint64 i = 0; i < n; i++)
-		names[i] = MemoryContextStrdup(policy->memory, lr_sql_text(i, 1));
-	lr_sql_end(&identity);
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		const char *name = names[i];
-		const char *key = strncmp(name, "attributes.", 11) == 0 ? name + 11 : NULL;
-		bool		read = false;
-		bool		justified = json_object_get(policy->justifications, name) != NULL;
-		ListCell   *cell;
-
-		if (key)
-		{
-			read = policy->reads_all_keys;
-			foreach(cell, policy->keys)
-				read |= strcmp(lfirst(cell), key) == 0;
-		}
-		else
-		{
-			for (int fact = 0; fact < LR_N_ATTRIBUTES; fact++)
-			{
-				if (strcmp(lr_facts[fact].name, name) != 0)
-					continue;
-				read = bms_is_member(fact, policy->rule_reads);
-				for (int s = 0; s < policy->nsteps; s++)
-					read |= bms_is_member(fact, policy->steps[s].reads);
-			}
-		}
-		for (int s = 0; s < policy->nsteps; s++)
-		{
-			if (policy->steps[s].document)
-				justified |= json_object_get(json_object_get(policy->steps[s].document->json, "justifications"), name) != NULL;
-		}
-		if (read && !justified)
-			lr_mistake(mistakes, "justifications", psprintf("Leave it out of conditions and models, or add \"justifications\": {\"%s\": \"why\"}.", name),
-					   "attribute \"%s\" is protected, and the policy reads it", name);
-	}
 }

@@ -85,7 +85,12 @@ extern void lr_policy_release(LrPolicy *policy);
 /* compile.c */
 extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, LrMistakes *mistakes);
 extern char *lr_policy_pins(const LrPolicy *policy);
+
+/* protected.c */
+extern json_t *lr_read_justifications(json_t *document, LrMistakes *mistakes);
 extern void lr_check_protected(const LrPolicy *policy, LrMistakes *mistakes);
+extern void lr_check_protected_model(const Bitmapset *reads, List *keys, bool reads_all_keys, json_t *justifications, const char *model,
+									 LrMistakes *mistakes);
 
 /* rules.c */
 typedef struct LrRuleError

@@ -48,6 +48,7 @@ typedef struct Scorecard
 	List	   *keys;
 	bool		reads_all_keys;
 	bool		timezone_matters;
+	json_t	   *justifications;
 } Scorecard;
 
 static void configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);
@@ -73,11 +74,16 @@ const LrBuiltin lr_compute_score = {
 	.restore = restore,
 };
 
-/* Notes what is wrong with a scorecard, conditions included. SQL agents' outputs are known to a policy only. */
+/*
+ * Notes what is wrong with a scorecard, conditions and what they may not read included. SQL agents' outputs are known to a
+ * policy only.
+ */
 void
 lr_scorecard_check(json_t *document, LrMistakes *mistakes)
 {
-	(void) read_scorecard(document, lr_scope_make(NULL, 0, "UTC"), mistakes);
+	Scorecard  *card = read_scorecard(document, lr_scope_make(NULL, 0, "UTC"), mistakes);
+
+	lr_check_protected_model(card->reads, card->keys, card->reads_all_keys, card->justifications, "scorecard", mistakes);
 }
 
 static void
@@ -108,7 +114,7 @@ read_scorecard(json_t *document, const LrScope *scope, LrMistakes *mistakes)
 		return card;
 	}
 	lr_json_known_members(document, members, "", mistakes);
-	(void) lr_json_object(document, "justifications", false, "", mistakes);
+	card->justifications = lr_read_justifications(document, mistakes);
 	card->base = points_member(document, "base", 0, "", mistakes);
 	card->minimum = points_member(document, "minimum", 0, "", mistakes);
 	card->maximum = points_member(document, "maximum", 100, "", mistakes);
