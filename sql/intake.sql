@@ -241,7 +241,7 @@ CREATE FUNCTION leadroute.partitions_changed() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'leadroute_partitions_changed';
 COMMENT ON FUNCTION leadroute.partitions_changed() IS
     'Event trigger: after CREATE TABLE … PARTITION OF and ALTER TABLE … ATTACH or DETACH PARTITION, makes or drops the triggers of the partition. Finds the partition by the search_path of the statement, and then pins its own.';
-CREATE EVENT TRIGGER leadroute_partitions ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+CREATE EVENT TRIGGER leadroute_partitions ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA')
     EXECUTE FUNCTION leadroute.partitions_changed();
 COMMENT ON EVENT TRIGGER leadroute_partitions IS 'Gives partitions that are added later to an attached table their triggers.';
 

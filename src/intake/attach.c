@@ -44,6 +44,7 @@ static bool is_column(Relation rel, const char *name);
 static int	record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed);
 static void check_active_policy(const char *name);
 static void sync_triggers(Oid relid);
+static void sync_all_triggers(void);
 
 /* Makes a table's rows leads; see the SQL comment. */
 Datum
@@ -134,6 +135,9 @@ leadroute_partitions_changed(PG_FUNCTION_ARGS)
 		}
 	}
 	/* the name is the user's: it means what it meant in the statement */
+	/* the elements of CREATE SCHEMA fire nothing by themselves */
+	else if (IsA(event->parsetree, CreateSchemaStmt) && ((CreateSchemaStmt *) event->parsetree)->schemaElts != NIL)
+		sync_all_triggers();
 	relid = partition ? RangeVarGetRelid(partition, NoLock, true) : InvalidOid;
 	/* the record's own partitions have no triggers */
 	if (OidIsValid(relid) && get_rel_namespace(relid) != lr_catalog()->schema)
@@ -412,5 +416,15 @@ sync_triggers(Oid relid)
 
 	lr_sql_begin(&identity);
 	lr_sql("SELECT leadroute.sync_triggers($1::pg_catalog.regclass)", false, 1, types, values, NULL);
+	lr_sql_end(&identity);
+}
+
+static void
+sync_all_triggers(void)
+{
+	LrIdentity	identity;
+
+	lr_sql_begin(&identity);
+	lr_sql("SELECT leadroute.sync_triggers(relation) FROM leadroute.attached_tables WHERE relation IS NOT NULL", false, 0, NULL, NULL, NULL);
 	lr_sql_end(&identity);
 }

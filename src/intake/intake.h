@@ -18,7 +18,8 @@ typedef enum LrColumnKind
 	LR_COLUMN_NONE,
 	LR_COLUMN_DIRECT,			/* the column has the attribute's type, or one of the same form */
 	LR_COLUMN_CONVERTED,
-	LR_COLUMN_CONSTANT
+	LR_COLUMN_CONSTANT,
+	LR_COLUMN_MISSING			/* it was mapped, and is renamed or dropped since */
 } LrColumnKind;
 
 typedef struct LrColumn

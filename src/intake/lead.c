@@ -42,6 +42,9 @@ lr_lead_read(const LrSource *source, TupleTableSlot *slot, LrRun *run)
 		{
 			case LR_COLUMN_NONE:
 				break;
+			case LR_COLUMN_MISSING:
+				set_unreadable(run, i, ERRCODE_UNDEFINED_COLUMN);
+				break;
 			case LR_COLUMN_CONSTANT:
 				run->values[i] = column->constant;
 				run->isnull[i] = false;

@@ -285,6 +285,8 @@ read_columns(LrSource *source, Relation rel, json_t *mapping)
 		}
 		else if (target == NULL || json_is_string(target))
 			read_column(source, rel, attribute, target ? json_string_value(target) : name);
+		if (target && json_is_string(target) && column->kind == LR_COLUMN_NONE)
+			column->kind = LR_COLUMN_MISSING;
 		if (column->attnum > 0)
 			used[column->attnum] = true;
 	}

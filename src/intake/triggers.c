@@ -72,8 +72,6 @@ leadroute_route_updated(PG_FUNCTION_ARGS)
 	check_call(fcinfo, "route_updated", CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
 			   TRIGGER_FIRED_AFTER(trigger->tg_event) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) &&
 			   trigger->tg_newtable && trigger->tg_oldtable);
-	if (!lr_enabled)
-		PG_RETURN_POINTER(NULL);
 	old_row = MakeSingleTupleTableSlot(RelationGetDescr(trigger->tg_relation), &TTSOpsMinimalTuple);
 	new_row = MakeSingleTupleTableSlot(RelationGetDescr(trigger->tg_relation), &TTSOpsMinimalTuple);
 	rewind_rows(trigger->tg_oldtable);
@@ -87,7 +85,11 @@ leadroute_route_updated(PG_FUNCTION_ARGS)
 		if (paired && !must_reroute(source, old_row, new_row))
 			continue;
 		if (routing == NULL)
+		{
 			routing = lr_routing_begin(source, 'u', NULL, NULL, NULL);
+			if (!lr_enabled)
+				lr_routing_wait(routing, "routing_disabled");
+		}
 		lr_routing_add(routing, new_row);
 	}
 	if (routing)

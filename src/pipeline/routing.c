@@ -233,7 +233,7 @@ finish_waiting(LrRouting *routing)
 	if (routing->nids > 0)
 	{
 		write_keys(routing);
-		lr_record_waiting(routing->source->source_id, routing->ids, routing->nids, routing->waiting, routing->as_of, routing->user);
+		lr_record_waiting(routing->source->source_id, routing->ids, routing->nids, routing->waiting, routing->cause == 'u', routing->as_of, routing->user);
 		routing->nids = 0;
 	}
 	MemoryContextSwitchTo(saved);

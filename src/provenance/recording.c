@@ -218,13 +218,16 @@ change_state(LrRun *run)
 	lr_sql_end(&identity);
 }
 
-/* Lists leads that no run can decide now: pending, with the reason and who inserted them. A known state is left as it is. */
+/*
+ * Lists leads that no run can decide now: pending, with the reason and whose statement it was. A decision on what a lead was
+ * before it changed does not hold any more; a lead that somebody else routed meanwhile is left as it is.
+ */
 void
-lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, TimestampTz at, Oid user)
+lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, bool changed, TimestampTz at, Oid user)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID, INT4OID, TEXTOID, TIMESTAMPTZOID, OIDOID};
-	Datum		values[5];
+	Oid			types[] = {INT8ARRAYOID, INT4OID, TEXTOID, TIMESTAMPTZOID, OIDOID, BOOLOID};
+	Datum		values[6];
 	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
@@ -234,13 +237,14 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 	values[2] = CStringGetTextDatum(reason);
 	values[3] = TimestampTzGetDatum(at);
 	values[4] = ObjectIdGetDatum(user);
+	values[5] = BoolGetDatum(changed);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_WAITING,
 				"INSERT INTO leadroute.lead_states (lead_id, since, source_id, changed_by, outcome, reason_code)"
 				" SELECT l, $4, $2, $5::pg_catalog.regrole, 'pending', $3 FROM unnest($1) AS l"
 				" ON CONFLICT (lead_id) DO UPDATE SET source_id = excluded.source_id, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
 				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
-				" closed_reason = NULL WHERE lead_states.closed_at IS NOT NULL", 5, types, values, NULL);
+				" closed_reason = NULL WHERE $6 OR lead_states.closed_at IS NOT NULL", 6, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
