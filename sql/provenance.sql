@@ -68,6 +68,7 @@ DECLARE
     first_day date := date_trunc('month', moment AT TIME ZONE 'UTC');
     next_first date := first_day + interval '1 month';
     partition_name text := 'entries_' || to_char(first_day, 'YYYY_MM');
+    reader text;
 BEGIN
     -- Two sessions that need the same new partition: one makes it, the other waits here, once a month at most.
     LOCK TABLE leadroute.entries IN SHARE UPDATE EXCLUSIVE MODE;
@@ -79,7 +80,14 @@ BEGIN
         EXECUTE format('CREATE INDEX %I ON leadroute.%I (lead_id)', partition_name || '_lead_id', partition_name);
         EXECUTE format('ALTER TABLE leadroute.entries ATTACH PARTITION leadroute.%I FOR VALUES FROM (%L) TO (%L)', partition_name,
                        first_day::text || ' 00:00:00+00', next_first::text || ' 00:00:00+00');
-        EXECUTE format('REVOKE ALL ON leadroute.%I FROM PUBLIC', partition_name);
+        -- Readers go through the record; default privileges open its parts to nobody.
+        FOR reader IN
+            SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+            FROM pg_class c, aclexplode(c.relacl) a
+            WHERE c.oid = format('leadroute.%I', partition_name)::regclass AND a.grantee <> c.relowner
+        LOOP
+            EXECUTE format('REVOKE ALL ON leadroute.%I FROM %s CASCADE', partition_name, reader);
+        END LOOP;
     END IF;
     RETURN format('leadroute.%I', partition_name)::regclass;
 END $$;
