@@ -45,7 +45,7 @@ typedef struct Definition
 } Definition;
 
 static void define(void *argument);
-static Node *transform(const Definition *definition);
+static Node *transform(const Definition *definition, List **literals);
 static Node *raw_expression(const char *text);
 static Node *resolve_name(ParseState *pstate, ColumnRef *cref);
 static int	find_fact(const LrScope *scope, List *fields);
@@ -91,12 +91,16 @@ lr_condition_parse(const char *text, const LrScope *scope, const char *place, Lr
 	Definition	definition = {.text = text,.scope = scope,.memory = CurrentMemoryContext};
 	LrCondition *condition;
 	List	   *conjuncts;
+	ErrorContextCallback *callers = error_context_stack;
 	int			nest = lr_settings_enter(scope->timezone);
 	int			sqlstate;
 	ListCell   *cell;
 
+	/* callers further out, such as a function in SQL, would take the place in our text for one in theirs */
+	error_context_stack = NULL;
 	/* errors of the definition are caught inside, with their message: it speaks of the author's own text */
 	(void) lr_guard(define, &definition, &sqlstate);
+	error_context_stack = callers;
 	lr_settings_leave(nest);
 	if (definition.expression == NULL)
 	{
@@ -135,10 +139,11 @@ define(void *argument)
 
 	PG_TRY();
 	{
-		Node	   *expression = transform(definition);
+		List	   *literals;
+		Node	   *expression = transform(definition, &literals);
 		MemoryContext saved;
 
-		lr_check_expression(expression, definition->text);
+		lr_check_expression(expression, definition->text, literals);
 		expression = (Node *) expression_planner((Expr *) expression);
 		saved = MemoryContextSwitchTo(definition->memory);
 		definition->expression = copyObject((Expr *) expression);
@@ -157,12 +162,12 @@ define(void *argument)
 
 /* Turns text into a boolean expression over facts. */
 static Node *
-transform(const Definition *definition)
+transform(const Definition *definition, List **literals)
 {
 	ParseState *pstate = make_parsestate(NULL);
 	Node	   *expression = raw_expression(definition->text);
 
-	lr_check_raw_expression(expression);
+	*literals = lr_check_raw_expression(expression);
 	pstate->p_sourcetext = definition->text;
 	pstate->p_pre_columnref_hook = resolve_name;
 	pstate->p_ref_hook_state = (void *) definition->scope;

@@ -23,10 +23,12 @@
 typedef struct CheckContext
 {
 	const char *text;
+	List	   *literals;		/* of A_Const: the strings, as they were written */
 	Node	   *function_caller;	/* where to point for a function that is not allowed */
 } CheckContext;
 
 static bool check_raw_node(Node *node, void *context);
+static bool names_moving_time(const char *literal);
 static bool check_node(Node *node, CheckContext *context);
 static bool refuse_function(Oid function, void *context);
 static bool may_raise_node(Node *node, void *context);
@@ -35,17 +37,22 @@ static bool reads_node(Node *node, LrCondition *condition);
 static bool is_deterministic(Oid function);
 static bool is_datetime_type(Oid type);
 static bool is_member_function(Oid function);
-static void check_literal(const Const *constant, const char *text);
+static void check_operator(Node *node, CheckContext *context);
+static void check_literal(const Const *constant, const CheckContext *context);
+static bool holds_datetime(Oid type);
 pg_noreturn static void refuse(Node *node, const char *text, const char *hint, const char *what);
 pg_noreturn static void refuse_at(int location, const char *text, const char *hint, const char *what);
 
 /* ---- what is allowed ---- */
 
-/* Refuses, before analysis, what the parser would look up in the database. */
-void
+/* Refuses, before analysis, what the parser would look up in the database. Returns the string literals. */
+List *
 lr_check_raw_expression(Node *expression)
 {
-	(void) check_raw_node(expression, NULL);
+	List	   *literals = NIL;
+
+	(void) check_raw_node(expression, &literals);
+	return literals;
 }
 
 static bool
@@ -58,14 +65,34 @@ check_raw_node(Node *node, void *context)
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("a condition cannot contain a subquery"),
 				errhint("Compare with constants: country IN ('DE', 'AT'). Facts from tables come from agents."));
+	if (IsA(node, A_Const) && !((A_Const *) node)->isnull && IsA(&((A_Const *) node)->val, String))
+		*(List **) context = lappend(*(List **) context, node);
 	return raw_expression_tree_walker(node, check_raw_node, context);
+}
+
+static bool
+names_moving_time(const char *literal)
+{
+	static const char *const moving[] = {"now", "today", "tomorrow", "yesterday"};
+
+	for (const char *at = literal; *at; at++)
+	{
+		if (at > literal && isalpha((unsigned char) at[-1]))
+			continue;
+		for (int i = 0; i < (int) lengthof(moving); i++)
+		{
+			if (pg_strncasecmp(at, moving[i], strlen(moving[i])) == 0 && !isalpha((unsigned char) at[strlen(moving[i])]))
+				return true;
+		}
+	}
+	return false;
 }
 
 /* Refuses, with the place and the allowed way, whatever could make a condition depend on more than the facts. */
 void
-lr_check_expression(Node *expression, const char *text)
+lr_check_expression(Node *expression, const char *text, List *literals)
 {
-	CheckContext context = {.text = text};
+	CheckContext context = {.text = text,.literals = literals};
 
 	(void) check_node(expression, &context);
 }
@@ -99,7 +126,7 @@ check_node(Node *node, CheckContext *context)
 		case T_CollateExpr:
 			break;
 		case T_Const:
-			check_literal((Const *) node, context->text);
+			check_literal((Const *) node, context);
 			break;
 		case T_Aggref:
 		case T_WindowFunc:
@@ -111,6 +138,7 @@ check_node(Node *node, CheckContext *context)
 			refuse(node, context->text, "Conditions are made of attributes, outputs, constants, operators, built-in functions, CASE, COALESCE and casts.",
 				   "a condition cannot contain this kind of expression");
 	}
+	check_operator(node, context);
 	/* lists and the arms of CASE have no type of their own */
 	if (!IsA(node, List) && !IsA(node, CaseWhen) && exprType(node) >= FirstNormalObjectId)
 		refuse(node, context->text, "Cast to a built-in type such as integer, numeric, text or date.", "a condition can use built-in types only");
@@ -189,28 +217,59 @@ is_datetime_type(Oid type)
 	return type == DATEOID || type == TIMEOID || type == TIMESTAMPOID || type == TIMESTAMPTZOID || type == INTERVALOID;
 }
 
+/* Refuses operators and collations that users made: under the same name they may mean something else tomorrow. */
+static void
+check_operator(Node *node, CheckContext *context)
+{
+	Oid			object = InvalidOid;
+
+	if (IsA(node, OpExpr) || IsA(node, DistinctExpr) || IsA(node, NullIfExpr))
+		object = ((OpExpr *) node)->opno;
+	else if (IsA(node, ScalarArrayOpExpr))
+		object = ((ScalarArrayOpExpr *) node)->opno;
+	else if (IsA(node, CollateExpr))
+		object = ((CollateExpr *) node)->collOid;
+	if (object >= FirstNormalObjectId)
+		refuse(node, context->text, "Use those of pg_catalog.", "a condition can use built-in operators and collations only");
+}
+
 /* Refuses a literal that the parser froze at definition: 'today'::date is a day only now. */
 static void
-check_literal(const Const *constant, const char *text)
+check_literal(const Const *constant, const CheckContext *context)
 {
-	static const char *const moving[] = {"now", "today", "tomorrow", "yesterday"};
-	const char *literal;
+	ListCell   *cell;
+	const A_Const *nearest = NULL;
 
-	if (constant->constisnull || constant->location < 0 || !(is_datetime_type(constant->consttype) || constant->consttype == TIMETZOID))
+	if (constant->constisnull || constant->location < 0 || !holds_datetime(constant->consttype))
 		return;
-	/* a typed literal's location is that of its type name: look on from there */
-	literal = strchr(text + constant->location, '\'');
-	if (literal == NULL)
-		return;
-	literal++;
-	while (*literal == ' ')
-		literal++;
-	for (int i = 0; i < (int) lengthof(moving); i++)
+	/* a typed literal's location is that of its type name: the literal itself is the next one */
+	foreach(cell, context->literals)
 	{
-		if (pg_strncasecmp(literal, moving[i], strlen(moving[i])) == 0)
-			refuse_at(constant->location, text, "Write as_of, or a fixed date such as '2026-01-31'.",
-					  "a literal that means another time each day would freeze when the condition is defined");
+		const A_Const *literal = lfirst(cell);
+
+		if (literal->location >= constant->location && (nearest == NULL || literal->location < nearest->location))
+			nearest = literal;
 	}
+	if (nearest && names_moving_time(nearest->val.sval.sval))
+		refuse_at(constant->location, context->text, "Write as_of, or a fixed date such as '2026-01-31'.",
+				  "a literal that means another time each day would freeze when the condition is defined");
+}
+
+/* Tells whether a type is of dates or times, or an array or range of them. */
+static bool
+holds_datetime(Oid type)
+{
+	Oid			element = get_element_type(type);
+	Oid			subtype;
+
+	if (OidIsValid(element))
+		type = element;
+	if (type_is_multirange(type))
+		type = get_multirange_range(type);
+	subtype = get_range_subtype(type);
+	if (OidIsValid(subtype))
+		type = subtype;
+	return is_datetime_type(type) || type == TIMETZOID;
 }
 
 static void
