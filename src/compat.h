@@ -31,15 +31,21 @@
 #define lr_owns_function(funcid, role) object_ownercheck(ProcedureRelationId, funcid, role)
 #endif
 
-/* Inserts the index tuples of a row that is new: no speculation, no arbiters. */
-static inline void
-lr_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate)
+/*
+ * Inserts the index tuples of a new row. A key that is taken raises 23505, or, if tolerant, is entered all the same, without
+ * waiting for anybody: true is returned, and the caller has to take the row back.
+ */
+static inline bool
+lr_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate, bool tolerant)
 {
+	bool		conflict = false;
+
 #if PG_VERSION_NUM >= 160000
-	list_free(ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false));
+	list_free(ExecInsertIndexTuples(rri, slot, estate, false, tolerant, &conflict, NIL, false));
 #else
-	list_free(ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL));
+	list_free(ExecInsertIndexTuples(rri, slot, estate, false, tolerant, &conflict, NIL));
 #endif
+	return conflict;
 }
 
 static inline IndexScanDesc

@@ -31,6 +31,10 @@ struct LrWriter
 	BulkInsertState bulk;		/* NULL for few rows */
 };
 
+static void insert_rows(LrWriter *writer);
+static bool insert_index_entries(LrWriter *writer, int row, bool tolerant);
+static void forget_rows(LrWriter *writer);
+
 /* Opens a table for up to capacity rows between flushes; the writer lives in the current memory context. */
 LrWriter *
 lr_writer_open(Oid relid, int capacity)
@@ -94,17 +98,52 @@ lr_writer_close(LrWriter *writer)
 	table_close(writer->rel, NoLock);
 }
 
-/* Writes the rows so far. */
+/* Writes the rows so far. Raises 23505 if the key of one is taken. */
 void
 lr_writer_flush(LrWriter *writer)
 {
+	insert_rows(writer);
+	for (int i = 0; i < writer->nrows; i++)
+		(void) insert_index_entries(writer, i, false);
+	forget_rows(writer);
+}
+
+/*
+ * Writes those of the rows so far whose key is new; taken, of as many as there are rows, says which ones are not. Returns
+ * whether any is taken. The index's own check tells, so that rows that are all new cost no look-up.
+ */
+bool
+lr_writer_flush_new(LrWriter *writer, bool *taken)
+{
+	bool		any = false;
+
+	insert_rows(writer);
+	for (int i = 0; i < writer->nrows; i++)
+	{
+		taken[i] = insert_index_entries(writer, i, true);
+		any |= taken[i];
+	}
+	if (any)
+	{
+		CommandCounterIncrement();
+		for (int i = 0; i < writer->nrows; i++)
+		{
+			if (taken[i])
+				simple_heap_delete(writer->rel, &writer->slots[i]->tts_tid);
+		}
+	}
+	forget_rows(writer);
+	return any;
+}
+
+static void
+insert_rows(LrWriter *writer)
+{
 	CommandId	cid = GetCurrentCommandId(true);
 
-	if (writer->nrows == 0)
-		return;
 	if (writer->nrows == 1)
 		table_tuple_insert(writer->rel, writer->slots[0], cid, 0, NULL);
-	else
+	else if (writer->nrows > 1)
 	{
 		/* a page at a time is extended anyway; the ring of buffers pays from here on */
 		if (writer->bulk == NULL && writer->nrows >= 256)
@@ -116,13 +155,23 @@ lr_writer_flush(LrWriter *writer)
 		}
 		table_multi_insert(writer->rel, writer->slots, writer->nrows, cid, 0, writer->bulk);
 	}
-	for (int i = 0; i < writer->nrows && writer->rri->ri_NumIndices > 0; i++)
-	{
-		GetPerTupleExprContext(writer->estate)->ecxt_scantuple = writer->slots[i];
-		lr_insert_index_tuples(writer->rri, writer->slots[i], writer->estate);
-		ResetPerTupleExprContext(writer->estate);
-	}
-	/* what the rows point to may go now */
+}
+
+static bool
+insert_index_entries(LrWriter *writer, int row, bool tolerant)
+{
+	bool		taken;
+
+	GetPerTupleExprContext(writer->estate)->ecxt_scantuple = writer->slots[row];
+	taken = lr_insert_index_tuples(writer->rri, writer->slots[row], writer->estate, tolerant);
+	ResetPerTupleExprContext(writer->estate);
+	return taken;
+}
+
+/* What the rows point to may go now. */
+static void
+forget_rows(LrWriter *writer)
+{
 	for (int i = 0; i < writer->nrows; i++)
 		ExecClearTuple(writer->slots[i]);
 	writer->nrows = 0;

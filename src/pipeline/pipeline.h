@@ -56,7 +56,8 @@ typedef struct LrRun
 	int			evidence_at;
 	int64		run_id;
 	int64		supersedes;		/* 0 if it is the lead's first */
-	bool		has_state;		/* the lead has a row in lead_states */
+	bool		known;			/* the lead may have a row in lead_states */
+	bool		has_state;		/* it has, and it is locked */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
 } LrRun;
 

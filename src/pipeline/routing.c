@@ -209,10 +209,12 @@ finish_batch(LrRouting *routing)
 		return;
 	saved = MemoryContextSwitchTo(batch->memory);
 	write_keys(routing);
-	if (batch->cause == 'i')
-		lr_find_states(batch);
-	else
+	if (batch->cause != 'i')
+	{
+		for (int i = 0; i < batch->n; i++)
+			batch->runs[i].known = true;
 		lr_lock_states(batch);
+	}
 	lr_batch_run(batch);
 	if (batch->cause != 'i')
 		find_unchanged(batch);

@@ -98,7 +98,6 @@ typedef struct LrRecorder
 extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);
 extern void lr_recorder_end(LrRecorder *recorder);
 extern void lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, bool changed, TimestampTz at, Oid user);
-extern void lr_find_states(LrBatch *batch);
 extern void lr_lock_states(LrBatch *batch);
 
 /* partition.c */

@@ -2,21 +2,17 @@
  * recording.c: writing a batch of decisions: one entry and one state a lead.
  *
  * A new lead's state is a new row, and rows go in together. A lead that is routed again has a state, which is found, locked
- * and changed. Finding is set-based too: the ids of one statement's new leads lie close together, so one scan of their range
- * tells which of them, as a rule none, have a state already.
+ * and changed. A lead that was just inserted has none, unless its id was used before: the unique index says so when the state
+ * is inserted, and only then the old one is looked for.
  */
 #include "provenance/provenance.h"
 
-#include "access/genam.h"
-#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
 #include "writer.h"
 
 /* The columns of leadroute.entries. */
@@ -37,7 +33,6 @@ enum
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
-static void scan_states(LrBatch *batch, int64 lowest, int64 highest);
 static void state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
 
 static inline void
@@ -64,10 +59,11 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 		any_written |= !run->unchanged;
 		any_new |= !run->has_state;
 	}
-	if (any_written)
-		write_entries(recorder, batch);
+	/* the states first: they tell what an entry supersedes */
 	if (any_new)
 		write_new_states(recorder, batch);
+	if (any_written)
+		write_entries(recorder, batch);
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (batch->runs[i].has_state && !batch->runs[i].unchanged)
@@ -155,6 +151,8 @@ write_new_states(LrRecorder *recorder, LrBatch *batch)
 {
 	const LrCatalog *catalog = lr_catalog();
 	LrWriter   *writer = open_once(recorder, &recorder->states, catalog->tables[LR_TABLE_LEAD_STATES]);
+	bool	   *taken = palloc(sizeof(bool) * batch->n);
+	int			row = 0;
 
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -181,7 +179,23 @@ write_new_states(LrRecorder *recorder, LrBatch *batch)
 		if (!run->isnull[LR_TIER])
 			put(slot, STATE_TIER, run->values[LR_TIER]);
 	}
-	lr_writer_flush(writer);
+	if (!lr_writer_flush_new(writer, taken))
+		return;
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (!batch->runs[i].has_state)
+			batch->runs[i].known = taken[row++];
+	}
+	lr_lock_states(batch);
+	for (int i = 0; i < batch->n; i++)
+	{
+		/* whoever has the id has not committed, or did so behind our snapshot */
+		if (batch->runs[i].known && !batch->runs[i].has_state)
+			ereport(ERROR,
+					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("lead " INT64_FORMAT " is being routed by another transaction", batch->runs[i].lead_id),
+					errhint("Try the transaction again."));
+	}
 }
 
 static void
@@ -250,61 +264,7 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 
 /* ---- which leads have a state already ---- */
 
-/* Finds the states of newly inserted leads: as a rule there are none. */
-void
-lr_find_states(LrBatch *batch)
-{
-	int64		lowest = PG_INT64_MAX;
-	int64		highest = PG_INT64_MIN;
-
-	for (int i = 0; i < batch->n; i++)
-	{
-		lowest = Min(lowest, batch->runs[i].lead_id);
-		highest = Max(highest, batch->runs[i].lead_id);
-	}
-	if (highest - lowest < (int64) batch->n * 4 + 64)
-		scan_states(batch, lowest, highest);
-	else
-	{
-		for (int i = 0; i < batch->n; i++)
-			scan_states(batch, batch->runs[i].lead_id, batch->runs[i].lead_id);
-	}
-}
-
-static void
-scan_states(LrBatch *batch, int64 lowest, int64 highest)
-{
-	const LrCatalog *catalog = lr_catalog();
-	Relation	rel = table_open(catalog->tables[LR_TABLE_LEAD_STATES], AccessShareLock);
-	Relation	index = index_open(catalog->lead_states_pkey, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = lr_index_beginscan(rel, index, snapshot, 2);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(lowest));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(highest));
-	index_rescan(scan, keys, 2, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-		int64		lead_id = DatumGetInt64(slot_getattr(slot, STATE_LEAD_ID + 1, &isnull));
-		bool		no_run;
-		bool		open;
-		int64		run_id = DatumGetInt64(slot_getattr(slot, STATE_RUN_ID + 1, &no_run));
-		int			source_id = DatumGetInt32(slot_getattr(slot, STATE_SOURCE_ID + 1, &isnull));
-
-		(void) slot_getattr(slot, STATE_CLOSED_AT + 1, &open);
-		state_found(batch, lead_id, no_run ? 0 : run_id, source_id, !open);
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-}
-
-/* Finds and locks the states of leads that are routed again, in the order of their ids. */
+/* Finds and locks the states of the leads that may have one (known), in the order of their ids. */
 void
 lr_lock_states(LrBatch *batch)
 {
@@ -312,11 +272,15 @@ lr_lock_states(LrBatch *batch)
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[1];
 	Datum	   *elements = palloc(sizeof(Datum) * Max(batch->n, 1));
+	int			nknown = 0;
 	uint64		n;
 
 	for (int i = 0; i < batch->n; i++)
-		elements[i] = Int64GetDatum(batch->runs[i].lead_id);
-	values[0] = PointerGetDatum(construct_array(elements, batch->n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	{
+		if (batch->runs[i].known)
+			elements[nknown++] = Int64GetDatum(batch->runs[i].lead_id);
+	}
+	values[0] = PointerGetDatum(construct_array(elements, nknown, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	lr_sql_begin(&identity);
 	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
 			   NULL);
