@@ -25,6 +25,7 @@ typedef struct Compilation
 	LrPolicy   *policy;
 	json_t	   *pins;			/* NULL when publishing */
 	LrMistakes *mistakes;
+	const char **rule_names;	/* of all rules so far, those with mistakes too; NULL for one that is switched off */
 } Compilation;
 
 static void read_header(Compilation *c, json_t *document);
@@ -82,6 +83,7 @@ lr_policy_compile(json_t *document, json_t *pins, LrMistakes *mistakes)
 	}
 
 	policy->rules = palloc0(sizeof(LrRule) * Max(rules ? json_array_size(rules) : 0, 1));
+	c.rule_names = palloc0(sizeof(char *) * Max(rules ? json_array_size(rules) : 0, 1));
 	for (int i = 0; rules && i < (int) json_array_size(rules); i++)
 		read_rule(&c, json_array_get(rules, i), i);
 	qsort(policy->rules, policy->nrules, sizeof(LrRule), compare_rules);
@@ -293,11 +295,9 @@ read_stops(Compilation *c, json_t *json, LrStep *step, const char *place)
 						stop->outcome == LR_NO_RULE))
 			lr_mistake(c->mistakes, lr_place(stop_place, "outcome"), "Give rejected, nurture or quarantined.",
 					   "\"%s\" cannot end a run here", outcome);
-		if (when == NULL || outcome == NULL || reason == NULL)
-			continue;
-		stop->reason = pstrdup(reason);
-		stop->when = lr_condition_parse(when, c->policy->scope, lr_place(stop_place, "when"), c->mistakes);
-		if (stop->when)
+		stop->reason = reason ? pstrdup(reason) : NULL;
+		stop->when = when ? lr_condition_parse(when, c->policy->scope, lr_place(stop_place, "when"), c->mistakes) : NULL;
+		if (stop->when && outcome && reason)
 		{
 			add_reads(c->policy, stop->when, &step->reads);
 			step->nstops++;
@@ -338,6 +338,7 @@ read_rule(Compilation *c, json_t *json, int number)
 	char	   *place = lr_place_at("rules", number);
 	const char *name;
 	const char *when;
+	bool		enabled;
 
 	if (!json_is_object(json))
 	{
@@ -351,19 +352,21 @@ read_rule(Compilation *c, json_t *json, int number)
 	name = lr_json_string(json, "name", true, place, c->mistakes);
 	when = lr_json_string(json, "when", true, place, c->mistakes);
 	rule->name = name ? pstrdup(name) : "";
-	for (int i = 0; name && i < c->policy->nrules; i++)
+	enabled = lr_json_boolean(json, "enabled", true, place, c->mistakes);
+	for (int i = 0; name && enabled && i < number; i++)
 	{
-		if (strcmp(c->policy->rules[i].name, name) == 0)
+		if (c->rule_names[i] && strcmp(c->rule_names[i], name) == 0)
 			lr_mistake(c->mistakes, lr_place(place, "name"), "Records name rules: each needs a name of its own.", "\"%s\" is taken by rules[%d]",
-					   name, c->policy->rules[i].number);
+					   name, i);
 	}
+	c->rule_names[number] = enabled ? name : NULL;
 	read_target(c, json, rule, place);
 	if (when)
 		rule->when = lr_condition_parse(when, c->policy->scope, lr_place(place, "when"), c->mistakes);
 	if (rule->when)
 	{
 		add_reads(c->policy, rule->when, &c->policy->rule_reads);
-		if (lr_json_boolean(json, "enabled", true, place, c->mistakes))
+		if (enabled)
 			c->policy->nrules++;
 	}
 }

@@ -25,6 +25,7 @@ typedef struct ActiveVersion
 static List *compiled = NIL;	/* of LrPolicy, in policy_memory */
 static MemoryContext policy_memory = NULL;
 static uint64 agents_generation;
+static uint64 documents_generation;
 
 static List *active = NIL;		/* of ActiveVersion, in active_memory */
 static MemoryContext active_memory = NULL;
@@ -108,9 +109,10 @@ drop_stale(void)
 {
 	ListCell   *cell;
 
-	if (agents_generation != lr_table_generation(LR_TABLE_AGENTS))
+	if (agents_generation != lr_table_generation(LR_TABLE_AGENTS) || documents_generation != lr_table_generation(LR_TABLE_DOCUMENTS))
 	{
 		agents_generation = lr_table_generation(LR_TABLE_AGENTS);
+		documents_generation = lr_table_generation(LR_TABLE_DOCUMENTS);
 		foreach(cell, compiled)
 			((LrPolicy *) lfirst(cell))->stale = true;
 	}
@@ -211,7 +213,8 @@ load(int version_id)
 	LrPolicy   *policy;
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT v.document, v.pins, p.name, v.version, encode(v.content_hash, 'hex')"
+	if (lr_sql("SELECT v.document, v.pins, p.name, v.version, encode(v.content_hash, 'hex'),"
+			   " v.content_hash = sha256(convert_to(v.document::text || v.pins::text, 'UTF8'))"
 			   " FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id) WHERE v.policy_version_id = $1",
 			   true, 1, types, values, NULL) == 0)
 		ereport(ERROR,
@@ -224,6 +227,12 @@ load(int version_id)
 	name = pstrdup(lr_sql_text(0, 3));
 	version = lr_sql_int32(0, 4, 0);
 	hash = pstrdup(lr_sql_text(0, 5));
+	if (!DatumGetBool(lr_sql_datum(0, 6, &isnull)))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("version %d of policy \"%s\" is no longer what was published", version, name),
+				errdetail("Its document and pins do not give its content hash."),
+				errhint("Restore the row of leadroute.policy_versions, or activate another version."));
 	lr_sql_end(&identity);
 
 	MemoryContextSwitchTo(memory);

@@ -23,7 +23,8 @@ lr_document_load(int document_id)
 	Datum		values[] = {Int32GetDatum(document_id)};
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT document_id, name, version, encode(content_hash, 'hex'), document FROM leadroute.documents WHERE document_id = $1",
+	if (lr_sql("SELECT document_id, name, version, encode(sha256(convert_to(document::text, 'UTF8')), 'hex'), document"
+			   " FROM leadroute.documents WHERE document_id = $1",
 			   true, 1, types, values, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -45,7 +46,7 @@ lr_document_newest(const char *kind, const char *name)
 	Datum		values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(name)};
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT document_id, name, version, encode(content_hash, 'hex'), document FROM leadroute.documents"
+	if (lr_sql("SELECT document_id, name, version, encode(sha256(convert_to(document::text, 'UTF8')), 'hex'), document FROM leadroute.documents"
 			   " WHERE kind = $1 AND name = $2 ORDER BY version DESC LIMIT 1", true, 2, types, values, NULL) > 0)
 		document = load_first_row(memory);
 	lr_sql_end(&identity);
