@@ -144,7 +144,7 @@ define(void *argument)
 		MemoryContext saved;
 
 		lr_check_expression(expression, definition->text, literals);
-		expression = (Node *) expression_planner((Expr *) expression);
+		expression = (Node *) expression_planner((Expr *) lr_refuse_moving_data(expression));
 		saved = MemoryContextSwitchTo(definition->memory);
 		definition->expression = copyObject((Expr *) expression);
 		MemoryContextSwitchTo(saved);

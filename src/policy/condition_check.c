@@ -10,10 +10,14 @@
 
 #include "access/htup_details.h"
 #include "access/transam.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_language.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_node.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -31,6 +35,8 @@ static bool check_raw_node(Node *node, void *context);
 static bool names_moving_time(const char *literal);
 static bool check_node(Node *node, CheckContext *context);
 static bool refuse_function(Oid function, void *context);
+static Node *replace_casts(Node *node, void *context);
+static Expr *text_constant(const char *value);
 static bool may_raise_node(Node *node, void *context);
 static bool timezone_node(Node *node, void *context);
 static bool reads_node(Node *node, LrCondition *condition);
@@ -289,6 +295,59 @@ refuse_at(int location, const char *text, const char *hint, const char *what)
 			errmsg_internal("%s", what),
 			errhint("%s", hint),
 			parser_errposition(pstate, location));
+}
+
+/*
+ * Makes casts from text to a date or time fail on words that mean another time each day: a lead that says 'today' would be
+ * decided one way now and another way when the decision is verified. CASE does it with what the server has: text that
+ * holds such a word is replaced by one that is no date, which raises 22007.
+ */
+Node *
+lr_refuse_moving_data(Node *expression)
+{
+	return replace_casts(expression, NULL);
+}
+
+static Node *
+replace_casts(Node *node, void *context)
+{
+	CoerceViaIO *cast;
+	CaseExpr   *guarded;
+	CaseWhen   *moving;
+
+	if (node == NULL)
+		return NULL;
+	node = expression_tree_mutator(node, replace_casts, context);
+	if (!IsA(node, CoerceViaIO))
+		return node;
+	cast = (CoerceViaIO *) node;
+	if (!is_datetime_type(cast->resulttype) || exprType((Node *) cast->arg) != TEXTOID)
+		return node;
+	if (IsA(cast->arg, CaseTestExpr))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("a condition cannot cast an array of texts to dates or times"),
+				errhint("Cast the one element that is meant."));
+	moving = makeNode(CaseWhen);
+	moving->expr = make_opclause(OID_TEXT_ICREGEXEQ_OP, BOOLOID, false, copyObject(cast->arg), text_constant("now|today|tomorrow|yesterday"),
+								 InvalidOid, C_COLLATION_OID);
+	moving->result = text_constant("no fixed date");
+	moving->location = -1;
+	set_opfuncid((OpExpr *) moving->expr);
+	guarded = makeNode(CaseExpr);
+	guarded->casetype = TEXTOID;
+	guarded->casecollid = C_COLLATION_OID;
+	guarded->args = list_make1(moving);
+	guarded->defresult = cast->arg;
+	guarded->location = -1;
+	cast->arg = (Expr *) guarded;
+	return node;
+}
+
+static Expr *
+text_constant(const char *value)
+{
+	return (Expr *) makeConst(TEXTOID, -1, C_COLLATION_OID, -1, CStringGetTextDatum(value), false, false);
 }
 
 /* ---- what it reads, and how it may behave ---- */

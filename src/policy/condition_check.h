@@ -8,6 +8,7 @@
 
 extern List *lr_check_raw_expression(Node *expression);
 extern void lr_check_expression(Node *expression, const char *text, List *literals);
+extern Node *lr_refuse_moving_data(Node *expression);
 extern bool lr_may_raise(Node *expression);
 extern bool lr_timezone_matters(Node *expression);
 extern void lr_find_reads(Node *expression, LrCondition *condition);
