@@ -12,6 +12,9 @@ COMMENT ON TABLE leadroute.firmographics IS 'Facts about companies by domain: wh
 COMMENT ON COLUMN leadroute.firmographics.domain IS 'Lower-case, in ASCII (A-label) form, without www.';
 COMMENT ON COLUMN leadroute.firmographics.company_size IS 'Number of employees.';
 COMMENT ON COLUMN leadroute.firmographics.country IS 'ISO 3166 alpha-2.';
+COMMENT ON COLUMN leadroute.firmographics.company IS 'The company''s name.';
+COMMENT ON COLUMN leadroute.firmographics.industry IS 'In the spelling that rules and scorecards use.';
+COMMENT ON COLUMN leadroute.firmographics.region IS 'In the spelling that rules use.';
 
 CREATE FUNCTION leadroute.publish_jurisdictions(name text, document jsonb, reason text) RETURNS integer
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_jurisdictions';

@@ -1,6 +1,7 @@
 -- assignment: owners, and the pools that leads rotate through.
 
 CREATE SEQUENCE leadroute.owner_ids AS integer;
+COMMENT ON SEQUENCE leadroute.owner_ids IS 'Ids of owners.';
 CREATE TABLE leadroute.owners (
     owner_id integer PRIMARY KEY DEFAULT nextval('leadroute.owner_ids'),
     reference text NOT NULL UNIQUE CHECK (reference <> ''),
@@ -9,16 +10,21 @@ CREATE TABLE leadroute.owners (
 COMMENT ON TABLE leadroute.owners IS 'Who can work a lead: people, CRM queues or systems.';
 COMMENT ON COLUMN leadroute.owners.reference IS 'A pseudonymous reference, such as the CRM''s user id; not a person''s name.';
 COMMENT ON COLUMN leadroute.owners.available IS 'False: gets no leads. Why is nobody''s business here.';
+COMMENT ON COLUMN leadroute.owners.owner_id IS 'What entries and states refer to.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.owners
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
 CREATE SEQUENCE leadroute.pool_ids AS integer;
+COMMENT ON SEQUENCE leadroute.pool_ids IS 'Ids of pools.';
 CREATE TABLE leadroute.pools (
     pool_id integer PRIMARY KEY DEFAULT nextval('leadroute.pool_ids'),
     name text NOT NULL UNIQUE CHECK (name <> ''),
     description text NOT NULL DEFAULT ''
 );
 COMMENT ON TABLE leadroute.pools IS 'Groups that leads rotate through. Each has a sequence leadroute.pool_N_turns: its turns.';
+COMMENT ON COLUMN leadroute.pools.pool_id IS 'What policy versions pin: a pool keeps its meaning when it is renamed.';
+COMMENT ON COLUMN leadroute.pools.name IS 'What rules call it.';
+COMMENT ON COLUMN leadroute.pools.description IS 'For people.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.pools
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -31,6 +37,8 @@ CREATE TABLE leadroute.pool_members (
 CREATE INDEX pool_members_owner_id ON leadroute.pool_members (owner_id);
 COMMENT ON TABLE leadroute.pool_members IS 'Who belongs to which pool, and for how many shares.';
 COMMENT ON COLUMN leadroute.pool_members.weight IS 'Shares of the pool''s leads, 1 to 1000, relative to the other available members.';
+COMMENT ON COLUMN leadroute.pool_members.pool_id IS 'See pools.';
+COMMENT ON COLUMN leadroute.pool_members.owner_id IS 'See owners.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.pool_members
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -98,6 +106,7 @@ CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.pools FOR EACH 
 -- What the members of a pool were when decisions were made: written once by whoever first routes after a change, never per
 -- lead. Two sessions may write the same content: duplicates do no harm, and nobody waits for another's commit.
 CREATE SEQUENCE leadroute.pool_revision_ids AS integer;
+COMMENT ON SEQUENCE leadroute.pool_revision_ids IS 'Ids of pool revisions; not dense.';
 CREATE TABLE leadroute.pool_revisions (
     pool_revision_id integer PRIMARY KEY DEFAULT nextval('leadroute.pool_revision_ids'),
     pool_id integer NOT NULL,
@@ -110,6 +119,12 @@ CREATE TABLE leadroute.pool_revisions (
 );
 CREATE INDEX pool_revisions_content ON leadroute.pool_revisions (pool_id, content_hash);
 COMMENT ON TABLE leadroute.pool_revisions IS 'The members, weights and availability of pools as decisions read them.';
+COMMENT ON COLUMN leadroute.pool_revisions.pool_name IS 'The pool''s name then.';
+COMMENT ON COLUMN leadroute.pool_revisions.owner_ids IS 'The members, ascending.';
+COMMENT ON COLUMN leadroute.pool_revisions.weights IS 'Their weights, in the order of owner_ids.';
+COMMENT ON COLUMN leadroute.pool_revisions.available IS 'Whether they were available, in the order of owner_ids.';
+COMMENT ON COLUMN leadroute.pool_revisions.content_hash IS 'SHA-256 of members, weights and availability.';
+COMMENT ON COLUMN leadroute.pool_revisions.seen_at IS 'When it was written: at the first decision that read it.';
 
 -- A sequence per pool: a turn needs no lock that lasts, and survives a crash.
 CREATE FUNCTION leadroute.make_turns() RETURNS trigger

@@ -8,6 +8,7 @@ CREATE SEQUENCE leadroute.lead_ids MAXVALUE 9007199254740991;
 COMMENT ON SEQUENCE leadroute.lead_ids IS 'Lead ids. A leads table whose bigint key defaults from here needs no entry in lead_keys.';
 
 CREATE SEQUENCE leadroute.source_ids AS integer;
+COMMENT ON SEQUENCE leadroute.source_ids IS 'Ids of attached tables.';
 CREATE TABLE leadroute.attached_tables (
     source_id integer PRIMARY KEY DEFAULT nextval('leadroute.source_ids'),
     relation regclass UNIQUE,
@@ -31,6 +32,11 @@ COMMENT ON COLUMN leadroute.attached_tables.classes IS 'Attribute to class (dire
 COMMENT ON COLUMN leadroute.attached_tables.protected IS 'Attributes that a rule or model may read only with a recorded justification.';
 COMMENT ON COLUMN leadroute.attached_tables.reroute_on IS 'Columns whose UPDATE routes the lead again.';
 COMMENT ON COLUMN leadroute.attached_tables.keyed IS 'True where lead_keys maps the primary key to a lead id; false where the key itself is the lead id.';
+COMMENT ON COLUMN leadroute.attached_tables.relation_name IS 'The table''s schema-qualified name when it was attached.';
+COMMENT ON COLUMN leadroute.attached_tables.policy IS 'The policy, by name, whose active version routes its leads.';
+COMMENT ON COLUMN leadroute.attached_tables.key_columns IS 'The columns of the primary key, in its order.';
+COMMENT ON COLUMN leadroute.attached_tables.attached_by IS 'The role that attached it.';
+COMMENT ON COLUMN leadroute.attached_tables.detached_at IS 'When it was detached or dropped; null while it is attached.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.attached_tables
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -43,6 +49,8 @@ CREATE TABLE leadroute.lead_keys (
 CREATE UNIQUE INDEX lead_keys_lead_id ON leadroute.lead_keys (lead_id);
 COMMENT ON TABLE leadroute.lead_keys IS 'Primary key of a lead''s row, as text, to lead id, for tables whose key is not a lead id itself. A row goes when its lead is deleted.';
 COMMENT ON COLUMN leadroute.lead_keys.key IS 'The key''s text form, of several columns a JSON array of theirs; dates in ISO form, times in UTC.';
+COMMENT ON COLUMN leadroute.lead_keys.source_id IS 'The table: see attached_tables.';
+COMMENT ON COLUMN leadroute.lead_keys.lead_id IS 'The lead of that row.';
 
 CREATE TABLE leadroute.lead_states (
     lead_id bigint PRIMARY KEY,
@@ -62,10 +70,18 @@ CREATE TABLE leadroute.lead_states (
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE leadroute.lead_states IS 'The current state of each lead, one row per lead: what applications read.';
 COMMENT ON COLUMN leadroute.lead_states.run_id IS 'The latest run; null while there has been none. Unless the outcome is pending, it is the one that decided.';
-COMMENT ON COLUMN leadroute.lead_states.since IS 'The moment (as_of) of the decision.';
-COMMENT ON COLUMN leadroute.lead_states.closed_at IS 'When the lead''s row was deleted; null while it exists.';
+COMMENT ON COLUMN leadroute.lead_states.since IS 'The moment (as_of) of the decision; of a lead that waits, of the statement since which it does.';
+COMMENT ON COLUMN leadroute.lead_states.closed_at IS 'When the lead''s row was deleted, or its table dropped; null while it exists.';
 COMMENT ON COLUMN leadroute.lead_states.changed_by IS 'The user whose statement gave the lead this state.';
 COMMENT ON COLUMN leadroute.lead_states.reason_code IS 'Why this outcome: a code of the policy, or of leadroute (see docs/pipeline.md).';
+COMMENT ON COLUMN leadroute.lead_states.score IS 'What computeLeadScore gave; null if that step was not done.';
+COMMENT ON COLUMN leadroute.lead_states.source_id IS 'The table: see attached_tables.';
+COMMENT ON COLUMN leadroute.lead_states.policy_version_id IS 'The version that decided; null while the outcome is pending.';
+COMMENT ON COLUMN leadroute.lead_states.owner_id IS 'Who works the lead; null unless the outcome is assigned.';
+COMMENT ON COLUMN leadroute.lead_states.pool_id IS 'The pool of the rule that decided, also where nobody in it was available; null if the rule leads to none.';
+COMMENT ON COLUMN leadroute.lead_states.outcome IS 'pending: the lead waits for route_pending().';
+COMMENT ON COLUMN leadroute.lead_states.tier IS 'The tier of the score; null if the scorecard names none.';
+COMMENT ON COLUMN leadroute.lead_states.closed_reason IS 'deleted, or table dropped; null while the lead''s row exists.';
 
 -- The triggers of attached tables.
 -- This one is called for every statement: it pins the search path itself, where it looks names up.

@@ -15,7 +15,12 @@ CREATE VIEW leadroute.routing_metrics AS
     JOIN leadroute.policy_versions v USING (policy_version_id)
     JOIN leadroute.policies y USING (policy_id)
     GROUP BY 1, 2, 3;
-COMMENT ON VIEW leadroute.routing_metrics IS 'Decisions by minute and policy version: how many, with which outcomes, and the time a lead took, in microseconds. Filter on minute: other partitions of the record are then not read.';
+COMMENT ON VIEW leadroute.routing_metrics IS 'Decisions by minute and policy version: how many, with which outcomes, and the time a lead took, in microseconds. Reads the whole record, whatever minute is asked for.';
+COMMENT ON COLUMN leadroute.routing_metrics.minute IS 'Of as_of.';
+COMMENT ON COLUMN leadroute.routing_metrics.decisions_per_second IS 'The mean over the minute.';
+COMMENT ON COLUMN leadroute.routing_metrics.duration_us_median IS 'Microseconds a lead.';
+COMMENT ON COLUMN leadroute.routing_metrics.duration_us_p95 IS '95th percentile, microseconds a lead.';
+COMMENT ON COLUMN leadroute.routing_metrics.duration_us_p99 IS '99th percentile, microseconds a lead.';
 
 CREATE FUNCTION leadroute.reconcile(relation regclass DEFAULT NULL, since timestamptz DEFAULT '-infinity')
     RETURNS TABLE (leads_table text, problem text, lead_id bigint)

@@ -38,6 +38,12 @@ COMMENT ON FUNCTION leadroute.unrouted(regclass) IS
 
 CREATE VIEW leadroute.unrouted_leads AS SELECT * FROM leadroute.unrouted();
 COMMENT ON VIEW leadroute.unrouted_leads IS 'Leads that no run has decided, with the reason and who; route_pending() routes them.';
+COMMENT ON COLUMN leadroute.unrouted_leads.leads_table IS 'The lead''s table, by its name when it was attached.';
+COMMENT ON COLUMN leadroute.unrouted_leads.lead_id IS 'Null while the row''s key has none.';
+COMMENT ON COLUMN leadroute.unrouted_leads.row_key IS 'The key where its columns are classed plain, or where it is the lead id; otherwise its keyed digest.';
+COMMENT ON COLUMN leadroute.unrouted_leads.reason IS 'routing_disabled, no_policy, or not_seen (older than the attachment, or brought by logical replication).';
+COMMENT ON COLUMN leadroute.unrouted_leads.by_user IS 'The user whose statement it was; null for not_seen.';
+COMMENT ON COLUMN leadroute.unrouted_leads.since IS 'When it began to wait; null for not_seen.';
 
 CREATE FUNCTION leadroute.lead_of(relation regclass, key text) RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -1,6 +1,7 @@
 -- policy: versioned, immutable rule sets and pipeline steps.
 
 CREATE SEQUENCE leadroute.policy_ids AS integer;
+COMMENT ON SEQUENCE leadroute.policy_ids IS 'Ids of policies.';
 CREATE TABLE leadroute.policies (
     policy_id integer PRIMARY KEY DEFAULT nextval('leadroute.policy_ids'),
     name text NOT NULL UNIQUE,
@@ -14,6 +15,7 @@ CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCAT
 
 -- No foreign keys here: pg_restore -j loads the tables of an extension in any order. Only the functions below write them.
 CREATE SEQUENCE leadroute.policy_version_ids AS integer;
+COMMENT ON SEQUENCE leadroute.policy_version_ids IS 'Ids of policy versions.';
 CREATE TABLE leadroute.policy_versions (
     policy_version_id integer PRIMARY KEY DEFAULT nextval('leadroute.policy_version_ids'),
     policy_id integer NOT NULL,
@@ -30,8 +32,13 @@ COMMENT ON TABLE leadroute.policy_versions IS 'Published versions; none ever cha
 COMMENT ON COLUMN leadroute.policy_versions.document IS 'The document as published (see docs/policy.md).';
 COMMENT ON COLUMN leadroute.policy_versions.pins IS 'What the version depends on: for each step the agent version and document version that were current when it was published, with digests.';
 COMMENT ON COLUMN leadroute.policy_versions.content_hash IS 'SHA-256 of the document''s text and the pins'' text.';
+COMMENT ON COLUMN leadroute.policy_versions.policy_version_id IS 'What entries and states refer to.';
+COMMENT ON COLUMN leadroute.policy_versions.version IS 'From 1, dense within the policy.';
+COMMENT ON COLUMN leadroute.policy_versions.reason IS 'Why it was published.';
+COMMENT ON COLUMN leadroute.policy_versions.published_by IS 'The session''s user.';
 
 CREATE SEQUENCE leadroute.policy_act_ids;
+COMMENT ON SEQUENCE leadroute.policy_act_ids IS 'Ids of policy acts.';
 CREATE TABLE leadroute.policy_acts (
     policy_act_id bigint PRIMARY KEY DEFAULT nextval('leadroute.policy_act_ids'),
     at timestamptz NOT NULL DEFAULT now(),
@@ -47,6 +54,15 @@ CREATE TABLE leadroute.policy_acts (
     client_address inet
 );
 COMMENT ON TABLE leadroute.policy_acts IS 'What people did with policies and documents: who, when, from where, why. Append-only.';
+COMMENT ON COLUMN leadroute.policy_acts.act IS 'publish, activate and rollback of a policy; publish_document of a scorecard or jurisdictions.';
+COMMENT ON COLUMN leadroute.policy_acts.policy_version_id IS 'The version that was published or made active.';
+COMMENT ON COLUMN leadroute.policy_acts.document_id IS 'The document that was published.';
+COMMENT ON COLUMN leadroute.policy_acts.previous_version_id IS 'The version that was active before; null if none was, and for publishing.';
+COMMENT ON COLUMN leadroute.policy_acts.reason IS 'Why, as the caller said.';
+COMMENT ON COLUMN leadroute.policy_acts.session_user_name IS 'Who had logged in.';
+COMMENT ON COLUMN leadroute.policy_acts.current_user_name IS 'In whose role it was done.';
+COMMENT ON COLUMN leadroute.policy_acts.application IS 'The session''s application_name.';
+COMMENT ON COLUMN leadroute.policy_acts.client_address IS 'From where; null for a Unix-domain socket.';
 
 CREATE FUNCTION leadroute.policy_mistakes(document jsonb) RETURNS TABLE (place text, problem text, hint text)
     LANGUAGE c STABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_policy_mistakes';
@@ -77,3 +93,13 @@ CREATE VIEW leadroute.policy_history AS
     LEFT JOIN leadroute.policy_versions w ON w.policy_version_id = a.previous_version_id
     LEFT JOIN leadroute.documents d ON d.document_id = a.document_id;
 COMMENT ON VIEW leadroute.policy_history IS 'Who published, activated and rolled back what, when and why.';
+COMMENT ON COLUMN leadroute.policy_history.act IS 'publish, activate and rollback of a policy; publish_document of a scorecard or jurisdictions.';
+COMMENT ON COLUMN leadroute.policy_history.name IS 'The policy; of a document its kind and name.';
+COMMENT ON COLUMN leadroute.policy_history.version IS 'The version that was published or made active.';
+COMMENT ON COLUMN leadroute.policy_history.previous_version IS 'The version that was active before; null if none was, and for publishing.';
+COMMENT ON COLUMN leadroute.policy_history.content_hash IS 'SHA-256, in hex: see policy_versions and documents.';
+COMMENT ON COLUMN leadroute.policy_history.reason IS 'Why, as the caller said.';
+COMMENT ON COLUMN leadroute.policy_history.session_user_name IS 'Who had logged in.';
+COMMENT ON COLUMN leadroute.policy_history.current_user_name IS 'In whose role it was done.';
+COMMENT ON COLUMN leadroute.policy_history.application IS 'The session''s application_name.';
+COMMENT ON COLUMN leadroute.policy_history.client_address IS 'From where; null for a Unix-domain socket.';

@@ -2,6 +2,7 @@
 
 -- Where decisions were made. Duplicates do no harm (see pool_revisions).
 CREATE SEQUENCE leadroute.environment_ids AS integer;
+COMMENT ON SEQUENCE leadroute.environment_ids IS 'Ids of environments; not dense.';
 CREATE TABLE leadroute.environments (
     environment_id integer PRIMARY KEY DEFAULT nextval('leadroute.environment_ids'),
     engine text NOT NULL,
@@ -13,6 +14,13 @@ CREATE TABLE leadroute.environments (
     seen_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE leadroute.environments IS 'Environments that decisions were made in: versions of engine, server, libc, collation and time zone data.';
+COMMENT ON COLUMN leadroute.environments.engine IS 'leadroute and its version.';
+COMMENT ON COLUMN leadroute.environments.server IS 'PostgreSQL and its version, as the library was built for.';
+COMMENT ON COLUMN leadroute.environments.libc IS 'Versions of glibc and libidn2.';
+COMMENT ON COLUMN leadroute.environments."collation" IS 'The version of the database''s collation; none if it has no version, as C has none.';
+COMMENT ON COLUMN leadroute.environments.tzdata IS 'The release of the time zone data, such as 2026a; unknown where no file tells.';
+COMMENT ON COLUMN leadroute.environments.encoding IS 'The database''s encoding.';
+COMMENT ON COLUMN leadroute.environments.seen_at IS 'When it was written: at the first decision made in it.';
 
 CREATE TABLE leadroute.digest_keys (
     key_id integer PRIMARY KEY,
@@ -20,6 +28,8 @@ CREATE TABLE leadroute.digest_keys (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE leadroute.digest_keys IS 'Secret keys of the digests that stand in the record for what is not plain (HMAC-SHA-256, first 128 bits). Nobody but the owner reads them.';
+COMMENT ON COLUMN leadroute.digest_keys.key_id IS 'The highest makes new digests; entries say which made theirs.';
+COMMENT ON COLUMN leadroute.digest_keys.key IS '32 random bytes.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.digest_keys
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -59,7 +69,22 @@ COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s seq
 COMMENT ON COLUMN leadroute.entries.rule_no IS 'The rule that decided: its place in the policy document, from 0.';
 COMMENT ON COLUMN leadroute.entries.duration_us IS 'Time taken, in microseconds; in a statement with many leads each has its share.';
 COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending).';
-COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes, steps, rules and candidates in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
+COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes and steps, the rules that raised among them, in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
+COMMENT ON COLUMN leadroute.entries.run_id IS 'The run; its decision has the same id.';
+COMMENT ON COLUMN leadroute.entries.lead_id IS 'The lead.';
+COMMENT ON COLUMN leadroute.entries.score IS 'What computeLeadScore gave; null if that step was not done.';
+COMMENT ON COLUMN leadroute.entries.source_id IS 'The table: see attached_tables.';
+COMMENT ON COLUMN leadroute.entries.policy_version_id IS 'The version that decided.';
+COMMENT ON COLUMN leadroute.entries.environment_id IS 'Where it was decided: see environments.';
+COMMENT ON COLUMN leadroute.entries.key_id IS 'The key of the digests in the evidence: see digest_keys.';
+COMMENT ON COLUMN leadroute.entries.routed_by IS 'The user whose statement it was.';
+COMMENT ON COLUMN leadroute.entries.outcome IS 'How the run ended.';
+COMMENT ON COLUMN leadroute.entries.pool_id IS 'The pool of the rule that decided; null if the rule leads to none.';
+COMMENT ON COLUMN leadroute.entries.pool_revision_id IS 'The pool''s members as the decision read them: see pool_revisions.';
+COMMENT ON COLUMN leadroute.entries.owner_id IS 'Who got the lead; null unless the outcome is assigned.';
+COMMENT ON COLUMN leadroute.entries.entry_no IS 'Place within the run, from 1.';
+COMMENT ON COLUMN leadroute.entries.reason_code IS 'Why this outcome: see docs/pipeline.md.';
+COMMENT ON COLUMN leadroute.entries.note IS 'The reason that was given with route_lead() or route_leads().';
 
 CREATE FUNCTION leadroute.make_entry_partition(moment timestamptz) RETURNS regclass
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -124,14 +149,14 @@ COMMENT ON FUNCTION leadroute.schedule_maintenance() IS
 CREATE FUNCTION leadroute.entry_evidence(evidence bytea, policy_version_id integer) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_evidence';
 COMMENT ON FUNCTION leadroute.entry_evidence(bytea, integer) IS
-    'Unfolds the evidence of an entry: an object with attributes (plain ones by value, others as {"digest", "class"}), steps, and assignment (rule, rules that raised, pool, turn). Raises XX001 if it is damaged.';
+    'Unfolds the evidence of an entry: an object with attributes (plain ones by value, others as {"digest", "class"}), unreadable (an attribute that could not be read in its type, if there was one), and steps (those of entry_steps(), without digests and times). policy_version_id: that of the entry. Raises XX001 if it is damaged.';
 
 CREATE FUNCTION leadroute.entry_steps(evidence bytea, policy_version_id integer)
     RETURNS TABLE (step_no integer, capability text, agent text, agent_version text, model text, status text, sqlstate text, place text,
                    input_digest text, output jsonb, confidence real, duration_us real)
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_steps';
 COMMENT ON FUNCTION leadroute.entry_steps(bytea, integer) IS
-    'Unfolds the steps of an entry, a row each. status: done, failed, skipped. sqlstate and place: of a failure. input_digest: SHA-256, in hex, over what the record holds of the step''s inputs. output: what the agent gave. confidence: 0 to 1. duration_us: microseconds. Raises XX001 if it is damaged.';
+    'Unfolds the steps of an entry, a row each. policy_version_id: that of the entry. status: done, failed, skipped. sqlstate and place: of a failure. input_digest: SHA-256, in hex, over what the record holds of the step''s inputs. output: what the agent gave. confidence: 0 to 1. duration_us: microseconds. Raises XX001 if it is damaged.';
 
 CREATE VIEW leadroute.decisions AS
     SELECT e.run_id AS decision_id, e.lead_id, t.relation_name AS leads_table, e.as_of, e.outcome, e.reason_code,
@@ -154,12 +179,46 @@ CREATE VIEW leadroute.decisions AS
     LEFT JOIN leadroute.environments x USING (environment_id)
     WHERE e.outcome <> 'pending';
 COMMENT ON VIEW leadroute.decisions IS 'Every decision ever made, a row each; current marks the one that holds, superseded_by names the one that replaced it.';
+COMMENT ON COLUMN leadroute.decisions.decision_id IS 'The run''s id.';
+COMMENT ON COLUMN leadroute.decisions.leads_table IS 'The lead''s table, by its name when it was attached.';
+COMMENT ON COLUMN leadroute.decisions.as_of IS 'The moment of the decision.';
+COMMENT ON COLUMN leadroute.decisions.reason_code IS 'Why this outcome: see docs/pipeline.md.';
+COMMENT ON COLUMN leadroute.decisions.owner IS 'The owner''s reference; null unless the outcome is assigned.';
+COMMENT ON COLUMN leadroute.decisions.pool IS 'The pool of the rule that decided; null if the rule leads to none.';
+COMMENT ON COLUMN leadroute.decisions.rule IS 'The name of the rule that decided; null if none did.';
+COMMENT ON COLUMN leadroute.decisions.score IS 'What computeLeadScore gave; null if that step was not done.';
+COMMENT ON COLUMN leadroute.decisions.policy_hash IS 'SHA-256 of the policy version, in hex.';
+COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, or pending (route_pending).';
+COMMENT ON COLUMN leadroute.decisions.note IS 'The reason that was given with route_lead() or route_leads().';
+COMMENT ON COLUMN leadroute.decisions.routed_by IS 'The user whose statement it was.';
+COMMENT ON COLUMN leadroute.decisions.turn IS 'The turn drawn from the pool''s sequence.';
+COMMENT ON COLUMN leadroute.decisions.current IS 'True for the decision that holds, also after the lead was closed.';
+COMMENT ON COLUMN leadroute.decisions.supersedes IS 'The decision that it replaced; null for a lead''s first.';
+COMMENT ON COLUMN leadroute.decisions.superseded_by IS 'The decision that replaced it.';
+COMMENT ON COLUMN leadroute.decisions.duration_us IS 'Microseconds; in a statement with many leads each has its share.';
+COMMENT ON COLUMN leadroute.decisions.engine IS 'Of the environment: leadroute and its version.';
+COMMENT ON COLUMN leadroute.decisions.server IS 'Of the environment: PostgreSQL and its version.';
+COMMENT ON COLUMN leadroute.decisions.libc IS 'Of the environment: versions of glibc and libidn2.';
+COMMENT ON COLUMN leadroute.decisions."collation" IS 'Of the environment: the version of the database''s collation.';
+COMMENT ON COLUMN leadroute.decisions.tzdata IS 'Of the environment: the release of the time zone data.';
 
 CREATE VIEW leadroute.provenance AS
     SELECT e.run_id AS decision_id, e.lead_id, e.as_of, s.step_no, s.capability, s.agent, s.agent_version, s.model, s.status, s.sqlstate, s.place,
            s.input_digest, s.output, s.confidence, s.duration_us
     FROM leadroute.entries e, LATERAL leadroute.entry_steps(e.evidence, e.policy_version_id) s;
 COMMENT ON VIEW leadroute.provenance IS 'Every step of every run, a row each: which agent version read what and gave what.';
+COMMENT ON COLUMN leadroute.provenance.decision_id IS 'The run''s id.';
+COMMENT ON COLUMN leadroute.provenance.as_of IS 'The moment of the decision.';
+COMMENT ON COLUMN leadroute.provenance.step_no IS 'Place in the policy, from 1.';
+COMMENT ON COLUMN leadroute.provenance.agent IS 'The agent''s name in the registry.';
+COMMENT ON COLUMN leadroute.provenance.model IS 'The document that the step used, as name@version; null if it uses none.';
+COMMENT ON COLUMN leadroute.provenance.status IS 'done, failed, or skipped (the run had ended, or a step that it needs was not done).';
+COMMENT ON COLUMN leadroute.provenance.sqlstate IS 'Of a failure: what was raised.';
+COMMENT ON COLUMN leadroute.provenance.place IS 'Of a failure: what raised it, a code or a name of the policy''s.';
+COMMENT ON COLUMN leadroute.provenance.input_digest IS 'SHA-256, in hex, over what the record holds of the step''s inputs; null of a skipped step.';
+COMMENT ON COLUMN leadroute.provenance.output IS 'What the agent gave; null unless done.';
+COMMENT ON COLUMN leadroute.provenance.confidence IS '0 to 1: 1 of built-in agents, otherwise what the agent says.';
+COMMENT ON COLUMN leadroute.provenance.duration_us IS 'Microseconds; in a statement with many leads each has its share.';
 
 CREATE VIEW leadroute.lead_timeline AS
     SELECT e.lead_id, e.as_of AS at, CASE WHEN e.supersedes IS NULL THEN 'routed' ELSE 'routed again' END AS event, e.run_id AS decision_id,
@@ -172,6 +231,12 @@ CREATE VIEW leadroute.lead_timeline AS
     SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL
     FROM leadroute.lead_states s WHERE s.outcome = 'pending';
 COMMENT ON VIEW leadroute.lead_timeline IS 'What happened to each lead, in order of at.';
+COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, waiting (for route_pending), or closed.';
+COMMENT ON COLUMN leadroute.lead_timeline.decision_id IS 'The run''s id; of a closed lead its last.';
+COMMENT ON COLUMN leadroute.lead_timeline.reason_code IS 'Why; of a closed lead, why it was closed.';
+COMMENT ON COLUMN leadroute.lead_timeline.owner IS 'The owner''s reference.';
+COMMENT ON COLUMN leadroute.lead_timeline.by_user IS 'The user whose statement it was.';
+COMMENT ON COLUMN leadroute.lead_timeline.note IS 'The reason that was given with route_lead() or route_leads().';
 
 CREATE FUNCTION leadroute.recompute_decision(decision_id bigint) RETURNS TABLE (recorded jsonb, recomputed jsonb, environment jsonb, unavailable text[])
     LANGUAGE c STABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_recompute_decision';

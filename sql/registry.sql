@@ -1,6 +1,7 @@
 -- registry: which agents exist and what each can do; and the versioned documents that steps depend on.
 
 CREATE SEQUENCE leadroute.agent_ids AS integer START 1000;
+COMMENT ON SEQUENCE leadroute.agent_ids IS 'Ids of registered agents, from 1000.';
 CREATE TABLE leadroute.agents (
     agent_id integer PRIMARY KEY DEFAULT nextval('leadroute.agent_ids'),
     name text NOT NULL CHECK (name ~ '^[A-Za-z][A-Za-z0-9_.-]{0,62}$'),
@@ -25,6 +26,10 @@ COMMENT ON COLUMN leadroute.agents.function IS 'Of an SQL agent: schema-qualifie
 COMMENT ON COLUMN leadroute.agents.function_digest IS 'SHA-256 of the function''s definition when it was registered; a step whose agent no longer matches fails rather than change its meaning.';
 COMMENT ON COLUMN leadroute.agents.owner IS 'The role an SQL agent runs as: the owner of its function, who alone can register it.';
 COMMENT ON COLUMN leadroute.agents.state IS 'active; deprecated (versions that name it go on, new ones are refused); retired (its steps fail).';
+COMMENT ON COLUMN leadroute.agents.agent_id IS 'Below 1000: built in.';
+COMMENT ON COLUMN leadroute.agents.name IS 'Together with the version, unique.';
+COMMENT ON COLUMN leadroute.agents.region IS 'For readers of the registry: nothing in this version acts on it.';
+COMMENT ON COLUMN leadroute.agents.registered_by IS 'The session''s user.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.agents
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -46,6 +51,7 @@ COMMENT ON FUNCTION leadroute.deprecate_agent(text, text, boolean) IS
     'Marks an agent version deprecated: policy versions that name it go on, new ones cannot. retire: its steps fail from now on, too. Raises 42704 if there is none, 42501 for somebody else''s, 0A000 for a built-in one.';
 
 CREATE SEQUENCE leadroute.document_ids AS integer START 1000;
+COMMENT ON SEQUENCE leadroute.document_ids IS 'Ids of published documents, from 1000.';
 CREATE TABLE leadroute.documents (
     document_id integer PRIMARY KEY DEFAULT nextval('leadroute.document_ids'),
     kind text NOT NULL CHECK (kind IN ('scorecard', 'jurisdictions')),
@@ -60,5 +66,10 @@ CREATE TABLE leadroute.documents (
 );
 COMMENT ON TABLE leadroute.documents IS 'Scorecards and jurisdiction rules: immutable versions that a policy version pins by number and digest.';
 COMMENT ON COLUMN leadroute.documents.content_hash IS 'SHA-256 of the document''s text.';
+COMMENT ON COLUMN leadroute.documents.document_id IS 'Below 1000: comes with leadroute.';
+COMMENT ON COLUMN leadroute.documents.kind IS 'scorecard (see docs/scoring.md) or jurisdictions (see docs/agents.md).';
+COMMENT ON COLUMN leadroute.documents.version IS 'From 1, dense within kind and name.';
+COMMENT ON COLUMN leadroute.documents.reason IS 'Why it was published.';
+COMMENT ON COLUMN leadroute.documents.published_by IS 'The session''s user.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.documents
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
