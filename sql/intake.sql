@@ -274,7 +274,7 @@ BEGIN
         ), keys AS (
             DELETE FROM leadroute.lead_keys k USING dropped d WHERE k.source_id = d.source_id
         )
-        UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'table dropped', changed_by = session_user::regrole
+        UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'table dropped', changed_by = quote_ident(session_user)::regrole
         FROM dropped d WHERE s.source_id = d.source_id AND s.closed_at IS NULL;
     END IF;
 END $$;
