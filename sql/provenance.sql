@@ -15,7 +15,7 @@ CREATE TABLE leadroute.environments (
 );
 COMMENT ON TABLE leadroute.environments IS 'Environments that decisions were made in: versions of engine, server, libc, collation and time zone data.';
 COMMENT ON COLUMN leadroute.environments.engine IS 'leadroute and its version.';
-COMMENT ON COLUMN leadroute.environments.server IS 'PostgreSQL and its version, as the library was built for.';
+COMMENT ON COLUMN leadroute.environments.server IS 'PostgreSQL and its version.';
 COMMENT ON COLUMN leadroute.environments.libc IS 'Versions of glibc and libidn2.';
 COMMENT ON COLUMN leadroute.environments."collation" IS 'The version of the database''s collation; none if it has no version, as C has none.';
 COMMENT ON COLUMN leadroute.environments.tzdata IS 'The release of the time zone data, such as 2026a; unknown where no file tells.';

@@ -90,7 +90,8 @@ find_parts(void)
 	if (parts[0] != NULL)
 		return;
 	saved = MemoryContextSwitchTo(CacheMemoryContext);
-	parts[1] = psprintf("PostgreSQL %s", PG_VERSION);
+	/* the one that runs, which may be a later minor version than the one we were built for */
+	parts[1] = psprintf("PostgreSQL %s", GetConfigOption("server_version", false, false));
 	parts[2] = psprintf("glibc %s, libidn2 %s", gnu_get_libc_version(), idn2_check_version(NULL));
 	parts[3] = collation_version();
 	parts[4] = tzdata_version();
