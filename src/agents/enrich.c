@@ -255,7 +255,7 @@ unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 	appendStringInfoChar(json, '}');
 }
 
-/* Gives a run the values that a past run filled in; those that are not on record by value stay null. */
+/* Gives a run the values that a past run filled in; those that are not on record by value are missing. */
 static void
 restore(const LrStep *step, LrRun *run, const char *detail, int length)
 {
@@ -272,7 +272,10 @@ restore(const LrStep *step, LrRun *run, const char *detail, int length)
 		if (attribute >= LR_N_ATTRIBUTES)
 			break;
 		if (!plain)
+		{
 			(void) lr_get_bytes(&in, LR_DIGEST_LENGTH);
+			run->missing = bms_add_member(run->missing, attribute);
+		}
 		else if (attribute == LR_COMPANY_SIZE)
 			lr_run_set(run, attribute, Int32GetDatum((int32) lr_get_varint(&in)));
 		else

@@ -38,6 +38,7 @@ typedef struct LrRun
 	LrStepResult *steps;
 	int			unreadable;		/* attribute that could not be converted, or -1 */
 	int			unreadable_sqlstate;
+	Bitmapset  *missing;		/* in a verification: attributes that an agent filled in, whose values are not on record */
 
 	/* what validateContact found, for the steps behind it; not on the record but by digest */
 	LrMail		mail;

@@ -299,7 +299,8 @@ read_stops(Compilation *c, json_t *json, LrStep *step, const char *place)
 		stop->when = when ? lr_condition_parse(when, c->policy->scope, lr_place(stop_place, "when"), c->mistakes) : NULL;
 		if (stop->when && outcome && reason)
 		{
-			add_reads(c->policy, stop->when, &step->reads);
+			add_reads(c->policy, stop->when, &step->stop_reads);
+			step->reads = bms_add_members(step->reads, step->stop_reads);
 			step->nstops++;
 		}
 	}

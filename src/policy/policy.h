@@ -30,6 +30,7 @@ typedef struct LrStep
 	LrDocument *document;		/* or NULL */
 	void	   *config;
 	Bitmapset  *reads;			/* facts that it depends on */
+	Bitmapset  *stop_reads;		/* those that its stop conditions depend on */
 	bool		reads_all_keys;
 	List	   *keys;			/* members of attributes that it reads */
 	bool		timezone_matters;

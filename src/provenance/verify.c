@@ -40,7 +40,8 @@ typedef struct Entry
 static Entry *load_entry(int64 run_id);
 static void restore_attributes(LrRun *run, const Entry *entry, const LrEvidence *evidence, Bitmapset **unavailable);
 static bool read_current(LrRun *run, const Entry *entry, bool *isnull, Datum *values);
-static void repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset *unavailable, const Entry *entry);
+static void repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const Entry *entry);
+static bool stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const Entry *entry);
 static void restore_step(LrRun *run, const LrStep *step, const LrEvidenceStep *recorded);
 static void keep_recorded_target(LrRun *run, const Entry *entry);
 static void repeat_assignment(LrRun *run, const Entry *entry);
@@ -81,7 +82,7 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	restore_attributes(run, entry, evidence, &unavailable);
 	run->attributes_length = (int) (VARDATA_ANY(entry->evidence) + evidence->attributes_length - evidence->stable);
 	appendBinaryStringInfo(&batch.attributes, evidence->stable, run->attributes_length);
-	repeat_steps(run, evidence, unavailable, entry);
+	repeat_steps(run, evidence, &unavailable, entry);
 	lr_evidence_finish(run);
 	again = lr_evidence_read(VARDATA(lr_run_evidence(run)), VARSIZE(lr_run_evidence(run)) - VARHDRSZ, policy);
 
@@ -223,7 +224,7 @@ read_current(LrRun *run, const Entry *entry, bool *isnull, Datum *values)
 
 /* Repeats the steps that can be repeated, and restores the others; then the assignment. */
 static void
-repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset *unavailable, const Entry *entry)
+repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const Entry *entry)
 {
 	LrPolicy   *policy = run->batch->policy;
 	int			nest = policy->timezone_matters ? lr_settings_enter(policy->scope->timezone) : -1;
@@ -239,8 +240,11 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset *unavailable, con
 		LrStep	   *step = &policy->steps[i];
 		const LrEvidenceStep *recorded = &evidence->steps[i];
 		Bitmapset  *reads = step->builtin == &lr_assign_owner ? policy->rule_reads : step->reads;
-		bool		repeatable = step->builtin && step->builtin->recomputable && !bms_overlap(reads, unavailable);
+		bool		repeatable;
 
+		/* what was filled in counts as gone where somebody reads it */
+		*unavailable = bms_add_members(*unavailable, bms_intersect(reads, run->missing));
+		repeatable = step->builtin && step->builtin->recomputable && !bms_overlap(reads, *unavailable);
 		if (!repeatable && recorded->status == LR_STEP_FAILED)
 			lr_run_fail(run, step, MAKE_SQLSTATE(recorded->sqlstate[0], recorded->sqlstate[1], recorded->sqlstate[2], recorded->sqlstate[3],
 												 recorded->sqlstate[4]), recorded->place[0] ? recorded->place : NULL);
@@ -249,10 +253,10 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset *unavailable, con
 			restore_step(run, step, recorded);
 			if (step->builtin == &lr_assign_owner)
 				keep_recorded_target(run, entry);
-			else if (bms_overlap(reads, unavailable) && i + 1 < policy->nsteps && evidence->steps[i + 1].status == LR_STEP_SKIPPED && entry->rule_no < 0)
-				keep_recorded_target(run, entry);
-			else
+			else if (!bms_overlap(step->stop_reads, *unavailable))
 				lr_run_apply_stops(step, run);
+			else if (stopped_behind(policy, evidence, step, entry))
+				keep_recorded_target(run, entry);
 		}
 		else if (repeatable)
 		{
@@ -269,6 +273,18 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset *unavailable, con
 	if (run->outcome == LR_ASSIGNED)
 		repeat_assignment(run, entry);
 	lr_settings_leave(nest);
+}
+
+/* Tells from the record whether a run ended with a step by a stop condition: nothing behind it ran, and no rule decided. */
+static bool
+stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const Entry *entry)
+{
+	for (int i = step->number + 1; i < policy->nsteps; i++)
+	{
+		if (evidence->steps[i].status != LR_STEP_SKIPPED)
+			return false;
+	}
+	return entry->rule_no < 0 && strcmp(entry->reason_code, "no_step_assigns") != 0;
 }
 
 static void
