@@ -15,6 +15,7 @@
 #include "policy/policy.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -67,7 +68,8 @@ call(void *argument)
 	work->result = FunctionCallInvoke(fcinfo);
 	pgstat_end_function_usage(&usage, true);
 	work->isnull = fcinfo->isnull;
-	lr_settings_leave(nest);
+	/* what the function set for the session goes with it */
+	AtEOXact_GUC(false, nest);
 	SetUserIdAndSecContext(identity.user, identity.context);
 }
 

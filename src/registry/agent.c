@@ -82,9 +82,15 @@ static void
 resolve_function(LrAgent *agent, const char *signature, const unsigned char *digest)
 {
 	unsigned char now[32];
-	Oid			function = DatumGetObjectId(DirectFunctionCall1(to_regprocedure, PointerGetDatum(cstring_to_text(signature))));
+	LOCAL_FCINFO(fcinfo, 1);
+	Oid			function;
 
-	if (!OidIsValid(function) || !function_digest(function, now) || memcmp(now, digest, sizeof(now)) != 0)
+	/* null for a function that was dropped, which DirectFunctionCall does not know */
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(signature);
+	fcinfo->args[0].isnull = false;
+	function = DatumGetObjectId(to_regprocedure(fcinfo));
+	if (fcinfo->isnull || !function_digest(function, now) || memcmp(now, digest, sizeof(now)) != 0)
 	{
 		agent->changed = true;
 		return;
