@@ -67,6 +67,7 @@ leadroute_generate_leads(PG_FUNCTION_ARGS)
 	pg_prng_state random;
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute synthetic leads", ALLOCSET_SMALL_SIZES);
 
+	(void) lr_catalog();
 	if (n < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
