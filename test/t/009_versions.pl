@@ -1,0 +1,103 @@
+# Library and extension have to be of one version: every entry point says so, with the way out, and does nothing.
+use strict;
+use warnings FATAL => 'all';
+
+use LeadrouteTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_server('main');
+$node->start;
+$node->safe_psql('postgres', q{
+CREATE EXTENSION leadroute;
+SELECT leadroute.setup(owners => '{anna,bo}');
+CREATE TABLE visits (id text PRIMARY KEY, email text, day date) ;
+CREATE TABLE parted (id text, email text, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE loose (LIKE parted INCLUDING ALL);
+CREATE TABLE other (lead_id bigint PRIMARY KEY);
+SELECT leadroute.attach_table('visits', reroute_on => '{email}');
+SELECT leadroute.attach_table('parted');
+INSERT INTO leads (email, country, consent) VALUES ('x@acme.example', 'DE', true);
+INSERT INTO visits VALUES ('a', 'x@acme.example'), ('b', 'y@acme.example');
+CREATE FUNCTION agent(lead jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN '{}'::jsonb;
+SELECT leadroute.register_agent('old', '1', '{work}', 'agent(jsonb)');
+});
+
+# How to reach each C function; a new one has to be added here. Not asked are the function that answers in any case, and the
+# trigger that tells sessions of changed configuration: scripts that bring the extension from one version to another fire it.
+my %calls = (
+	attach_table => [ q{SELECT leadroute.attach_table('other')} ],
+	detach_table => [ q{SELECT leadroute.detach_table('visits')} ],
+	route_inserted => [
+		q{INSERT INTO leads (email) VALUES ('y@acme.example')}, q{COPY leads (email) FROM STDIN;
+y@acme.example
+\.
+}, q{INSERT INTO parted_1 VALUES ('c', 'y@acme.example', '2024-05-05')}, q{SELECT leadroute.submit_lead('{"email": "y@acme.example"}')}
+	],
+	route_updated => [ q{UPDATE visits SET email = 'z@acme.example'} ],
+	close_deleted => [ q{DELETE FROM visits}, q{TRUNCATE visits} ],
+	follow_key => [ q{UPDATE visits SET id = 'c' WHERE id = 'a'} ],
+	partitions_changed => [
+		q{CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')},
+		q{ALTER TABLE parted ATTACH PARTITION loose FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')},
+		q{ALTER TABLE parted DETACH PARTITION parted_1}
+	],
+	route_lead => [ q{SELECT leadroute.route_lead(1)} ],
+	route_leads => [ q{SELECT leadroute.route_leads('{1}')} ],
+	route_pending => [ q{SELECT leadroute.route_pending()} ],
+	attached_rows => [ q{SELECT * FROM leadroute.attached_rows('leads')}, q{SELECT * FROM leadroute.unrouted_leads}, q{SELECT * FROM leadroute.reconcile()} ],
+	key_of => [ q{SELECT leadroute.key_of('leads', l.*) FROM leads l} ],
+	policy_mistakes => [ q{SELECT leadroute.policy_mistakes('{}')} ],
+	publish_policy => [ q{SELECT leadroute.publish_policy('x', document, '') FROM leadroute.policy_versions}, q{SELECT leadroute.setup('more_leads')} ],
+	activate_policy => [ q{SELECT leadroute.activate_policy('default', 1)} ],
+	rollback_policy => [ q{SELECT leadroute.rollback_policy('default')} ],
+	publish_scorecard => [ q{SELECT leadroute.publish_scorecard('x', document, '') FROM leadroute.documents WHERE kind = 'scorecard'} ],
+	publish_jurisdictions => [ q{SELECT leadroute.publish_jurisdictions('x', document, '') FROM leadroute.documents WHERE kind = 'jurisdictions'} ],
+	register_agent => [ q{SELECT leadroute.register_agent('new', '1', '{work}', 'agent(jsonb)')} ],
+	deprecate_agent => [ q{SELECT leadroute.deprecate_agent('old', '1')} ],
+	entry_evidence => [ q{SELECT leadroute.entry_evidence(evidence, policy_version_id) FROM leadroute.entries} ],
+	entry_steps => [ q{SELECT * FROM leadroute.provenance}, q{SELECT leadroute.explain_decision(min(decision_id)) FROM leadroute.decisions} ],
+	recompute_decision => [ q{SELECT leadroute.verify_decision(min(decision_id)) FROM leadroute.decisions} ],
+	generate_leads => [ q{SELECT * FROM leadroute.generate_leads(1)} ]);
+
+my @functions = split /\n/, $node->safe_psql(
+	'postgres', q{
+SELECT DISTINCT proname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE pronamespace = 'leadroute'::regnamespace AND lanname = 'c' AND proname <> ALL ('{library_version,configuration_changed}') ORDER BY 1});
+is(join(' ', sort keys %calls), join(' ', @functions), 'the test reaches every function of the library');
+
+my $before = everything();
+my $version = $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leadroute'});
+is($node->safe_psql('postgres', 'SELECT leadroute.library_version()'), $version, 'library and extension are of one version');
+
+$node->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'leadroute'});
+foreach my $function (@functions)
+{
+	foreach my $call (@{ $calls{$function} // [] })
+	{
+		my (undef, undef, $error) = in_psql($node, $call, undef, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+		like($error, qr/ERROR:  55000: leadroute's library is version \Q$version\E, but the installed extension is version 0\.0\.9\n(CONTEXT.*\n)*HINT:  Run ALTER EXTENSION leadroute UPDATE, then connect again\./,
+			"$function: $call");
+	}
+}
+is($node->safe_psql('postgres', 'SELECT leadroute.library_version()'), $version, 'library_version() answers even then');
+is($node->safe_psql('postgres', 'CREATE TABLE unrelated (n int); ALTER TABLE unrelated ADD m int; DROP TABLE unrelated; SELECT 1'), '1', 'what is none of our business goes on');
+is($node->safe_psql('postgres', q{UPDATE leadroute.owners SET available = available RETURNING 1}), "1\n1", 'as an upgrade script has to, one can write configuration');
+
+$node->safe_psql('postgres', qq{UPDATE pg_extension SET extversion = '$version' WHERE extname = 'leadroute'});
+is(everything(), $before, 'nothing was done');
+is( $node->safe_psql('postgres', q{INSERT INTO leads (email, country, consent) VALUES ('next@acme.example', 'DE', true);
+		SELECT outcome FROM leadroute.decisions ORDER BY as_of DESC LIMIT 1}),
+	'assigned', 'with the right version it goes on');
+$node->stop;
+done_testing();
+
+sub everything
+{
+	return views_of($node, 'postgres') . triggers_of($node, 'postgres') . $node->safe_psql('postgres', q{
+SELECT * FROM leads; SELECT * FROM visits; SELECT * FROM parted; SELECT * FROM leadroute.attached_tables; SELECT * FROM leadroute.owners;
+SELECT * FROM leadroute.agents; SELECT * FROM leadroute.policies; SELECT count(*) FROM leadroute.policy_versions; SELECT count(*) FROM leadroute.documents;
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1});
+}
