@@ -60,14 +60,19 @@ lr_guard(void (*body) (void *argument), void *argument, int *sqlstate)
 	}
 	PG_CATCH();
 	{
-		int			code = geterrcode();
+		ErrorData  *error;
 
 		MemoryContextSwitchTo(context);
-		if (!lr_is_data_error(code))
-			PG_RE_THROW();
+		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		*sqlstate = code;
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		/* raised on from outside: an abort that finds our subtransaction takes it for a savepoint of the user's */
+		if (!lr_is_data_error(error->sqlerrcode))
+			ReThrowError(error);
+		*sqlstate = error->sqlerrcode;
+		FreeErrorData(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
