@@ -237,6 +237,23 @@ CREATE FUNCTION leadroute.attached_rows(relation regclass) RETURNS TABLE (lead_i
 COMMENT ON FUNCTION leadroute.attached_rows(regclass) IS
     'Returns the rows of an attached table, read as its owner: the lead id, null while the key has none, and the key, or its keyed digest where its columns are not classed plain. Part of unrouted() and reconcile(). Raises 55000 for a table that is not attached.';
 
+CREATE FUNCTION leadroute.close_missing(relation regclass, reason text, by_user regrole) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    source integer := (SELECT t.source_id FROM leadroute.attached_tables t WHERE t.relation = close_missing.relation);
+BEGIN
+    WITH lead_rows AS MATERIALIZED (
+        SELECT r.lead_id FROM leadroute.attached_rows(relation) r
+    ), closed AS (
+        UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = reason, changed_by = by_user
+        WHERE s.source_id = source AND s.closed_at IS NULL AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = s.lead_id)
+    )
+    DELETE FROM leadroute.lead_keys k WHERE k.source_id = source AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = k.lead_id);
+END $$;
+COMMENT ON FUNCTION leadroute.close_missing(regclass, text, regrole) IS
+    'Closes the states of leads whose rows an attached table no longer has, and forgets their keys; reads the table whole. Part of the triggers for TRUNCATE and for partitions that leave.';
+
 CREATE FUNCTION leadroute.attachment_of(relation regclass) RETURNS TABLE (source_id integer, root regclass, key_columns text[])
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -276,9 +293,14 @@ BEGIN
         )
         UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'table dropped', changed_by = quote_ident(session_user)::regrole
         FROM dropped d WHERE s.source_id = d.source_id AND s.closed_at IS NULL;
+        -- What else had our trigger was a partition; the parent that it had is not told.
+        IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'trigger' AND d.address_names[3] = 'leadroute_insert') THEN
+            PERFORM leadroute.close_missing(t.relation, 'partition dropped', quote_ident(session_user)::regrole)
+            FROM leadroute.attached_tables t JOIN pg_class c ON c.oid = t.relation WHERE c.relkind = 'p';
+        END IF;
     END IF;
 END $$;
-COMMENT ON FUNCTION leadroute.tables_dropped() IS 'Event trigger: records that a dropped table is attached no longer, and closes the states of its leads.';
+COMMENT ON FUNCTION leadroute.tables_dropped() IS 'Event trigger: records that a dropped table is attached no longer, and closes the states of its leads, or of those of a dropped partition.';
 CREATE EVENT TRIGGER leadroute_drops ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
     EXECUTE FUNCTION leadroute.tables_dropped();
 COMMENT ON EVENT TRIGGER leadroute_drops IS 'Detaches an attached table that is dropped.';

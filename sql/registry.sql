@@ -48,7 +48,7 @@ COMMENT ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, t
 CREATE FUNCTION leadroute.deprecate_agent(name text, version text, retire boolean DEFAULT false) RETURNS void
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_deprecate_agent';
 COMMENT ON FUNCTION leadroute.deprecate_agent(text, text, boolean) IS
-    'Marks an agent version deprecated: policy versions that name it go on, new ones cannot. retire: its steps fail from now on, too. Raises 42704 if there is none, 42501 for somebody else''s, 0A000 for a built-in one.';
+    'Marks an agent version deprecated: policy versions that name it go on, new ones cannot. retire: its steps fail from now on, too. Raises 42704 if there is none, 42501 for somebody else''s, 0A000 for a built-in one, 55000 if it is retired and retire is false.';
 
 CREATE SEQUENCE leadroute.document_ids AS integer START 1000;
 COMMENT ON SEQUENCE leadroute.document_ids IS 'Ids of published documents, from 1000.';

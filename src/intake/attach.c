@@ -45,6 +45,7 @@ static int	record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed)
 static void check_active_policy(const char *name);
 static void sync_triggers(Oid relid);
 static void sync_all_triggers(void);
+static void close_left(Oid relid);
 
 /* Makes a table's rows leads; see the SQL comment. */
 Datum
@@ -113,6 +114,7 @@ leadroute_partitions_changed(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
 	RangeVar   *partition = NULL;
+	RangeVar   *left = NULL;
 	Oid			relid;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -132,6 +134,8 @@ leadroute_partitions_changed(PG_FUNCTION_ARGS)
 			if (command->subtype == AT_AttachPartition || command->subtype == AT_DetachPartition ||
 				command->subtype == AT_DetachPartitionFinalize)
 				partition = ((PartitionCmd *) command->def)->name;
+			if (command->subtype == AT_DetachPartition || command->subtype == AT_DetachPartitionFinalize)
+				left = ((AlterTableStmt *) event->parsetree)->relation;
 		}
 	}
 	/* the name is the user's: it means what it meant in the statement */
@@ -142,6 +146,9 @@ leadroute_partitions_changed(PG_FUNCTION_ARGS)
 	/* the record's own partitions have no triggers */
 	if (OidIsValid(relid) && get_rel_namespace(relid) != lr_catalog()->schema)
 		sync_triggers(relid);
+	relid = left ? RangeVarGetRelid(left, NoLock, true) : InvalidOid;
+	if (OidIsValid(relid) && get_rel_namespace(relid) != lr_catalog()->schema)
+		close_left(relid);
 	PG_RETURN_NULL();
 }
 
@@ -426,5 +433,19 @@ sync_all_triggers(void)
 
 	lr_sql_begin(&identity);
 	lr_sql("SELECT leadroute.sync_triggers(relation) FROM leadroute.attached_tables WHERE relation IS NOT NULL", false, 0, NULL, NULL, NULL);
+	lr_sql_end(&identity);
+}
+
+/* Closes the leads that left an attached table, or a partitioned table within it, with a detached partition. */
+static void
+close_left(Oid relid)
+{
+	LrIdentity	identity;
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid), ObjectIdGetDatum(GetUserId())};
+
+	lr_sql_begin(&identity);
+	lr_sql("SELECT leadroute.close_missing(a.root, 'partition detached', $2::regrole) FROM leadroute.attachment_of($1::regclass) a",
+		   false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 }

@@ -245,15 +245,10 @@ static void
 close_truncated(const LrSource *source)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT4OID, OIDOID, OIDOID};
-	Datum		values[] = {Int32GetDatum(source->source_id), ObjectIdGetDatum(GetUserId()), ObjectIdGetDatum(source->root)};
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(source->root), ObjectIdGetDatum(GetUserId())};
 
 	lr_sql_begin(&identity);
-	lr_sql("UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::regrole"
-		   " WHERE s.source_id = $1 AND s.closed_at IS NULL"
-		   " AND NOT EXISTS (SELECT FROM leadroute.attached_rows($3::regclass) r WHERE r.lead_id = s.lead_id)", false, 3, types, values, NULL);
-	if (source->keyed)
-		lr_sql("DELETE FROM leadroute.lead_keys k WHERE k.source_id = $1"
-			   " AND NOT EXISTS (SELECT FROM leadroute.attached_rows($3::regclass) r WHERE r.lead_id = k.lead_id)", false, 3, types, values, NULL);
+	lr_sql("SELECT leadroute.close_missing($1::regclass, 'deleted', $2::regrole)", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 }

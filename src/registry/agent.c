@@ -239,7 +239,12 @@ leadroute_deprecate_agent(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("must have the role that agent \"%s\" runs as to deprecate it", name));
-	lr_sql("UPDATE leadroute.agents SET state = $3 WHERE name = $1 AND version = $2", false, 3, types, values, NULL);
+	if (lr_sql("UPDATE leadroute.agents SET state = $3 WHERE name = $1 AND version = $2 AND (state <> 'retired' OR $3 = 'retired')",
+			   false, 3, types, values, NULL) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("agent \"%s\" version \"%s\" is retired", name, version),
+				errhint("Register a new version: a retired one stays so."));
 	lr_sql_end(&identity);
 	PG_RETURN_VOID();
 }
