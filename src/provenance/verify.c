@@ -14,6 +14,7 @@
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 
@@ -24,6 +25,7 @@ typedef struct Entry
 	int64		lead_id;
 	TimestampTz as_of;
 	int64		turn;			/* -1 for null */
+	double		score;			/* NaN for null */
 	int			source_id;
 	int			policy_version_id;
 	int			key_id;
@@ -45,8 +47,8 @@ static bool stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, c
 static void restore_step(LrRun *run, const LrStep *step, const LrEvidenceStep *recorded);
 static void keep_recorded_target(LrRun *run, const Entry *entry);
 static void repeat_assignment(LrRun *run, const Entry *entry);
-static void append_decision(StringInfo json, const char *outcome, const char *reason, int rule_no, int pool_id, int64 turn, int owner_id,
-							const LrPolicy *policy);
+static void append_decision(StringInfo json, const char *outcome, const char *reason, double score, int rule_no, int pool_id, int64 turn,
+							int owner_id, const LrPolicy *policy);
 static Datum json_datum(StringInfo json);
 
 /* Decides a past run again; see the SQL comment. */
@@ -87,11 +89,12 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	again = lr_evidence_read(VARDATA(lr_run_evidence(run)), VARSIZE(lr_run_evidence(run)) - VARHDRSZ, policy);
 
 	initStringInfo(&recorded);
-	append_decision(&recorded, entry->outcome, entry->reason_code, entry->rule_no, entry->pool_id, entry->turn, entry->owner_id, policy);
+	append_decision(&recorded, entry->outcome, entry->reason_code, entry->score, entry->rule_no, entry->pool_id, entry->turn, entry->owner_id, policy);
 	lr_evidence_to_json(evidence, policy, &recorded);
 	appendStringInfo(&recorded, ", \"environment\": %s}", entry->environment);
 	initStringInfo(&recomputed);
-	append_decision(&recomputed, lr_outcome_names[run->outcome], run->reason, run->rule ? run->rule->number : -1, run->pool_id, run->turn,
+	append_decision(&recomputed, lr_outcome_names[run->outcome], run->reason,
+					run->isnull[LR_SCORE] ? get_float8_nan() : DatumGetInt32(run->values[LR_SCORE]), run->rule ? run->rule->number : -1, run->pool_id, run->turn,
 					run->owner_id, policy);
 	lr_evidence_to_json(again, policy, &recomputed);
 	appendStringInfoChar(&recomputed, '}');
@@ -123,7 +126,7 @@ load_entry(int64 run_id)
 
 	lr_sql_begin(&identity);
 	if (lr_sql("SELECT e.lead_id, e.as_of, e.turn, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.pool_revision_id, e.owner_id,"
-			   " e.outcome, e.reason_code, e.evidence,"
+			   " e.outcome, e.reason_code, e.evidence, e.score,"
 			   " jsonb_build_object('engine', x.engine, 'server', x.server, 'libc', x.libc, 'collation', x.\"collation\", 'tzdata', x.tzdata,"
 			   " 'encoding', x.encoding)"
 			   " FROM leadroute.entries e LEFT JOIN leadroute.environments x USING (environment_id)"
@@ -147,7 +150,10 @@ load_entry(int64 run_id)
 	entry->outcome = pstrdup(lr_sql_text(0, 11));
 	entry->reason_code = pstrdup(lr_sql_text(0, 12));
 	entry->evidence = DatumGetByteaPCopy(lr_sql_datum(0, 13, &isnull));
-	entry->environment = pstrdup(lr_sql_text(0, 14));
+	entry->score = DatumGetFloat8(lr_sql_datum(0, 14, &isnull));
+	if (isnull)
+		entry->score = get_float8_nan();
+	entry->environment = pstrdup(lr_sql_text(0, 15));
 	MemoryContextSwitchTo(saved);
 	lr_sql_end(&identity);
 	return entry;
@@ -337,12 +343,15 @@ repeat_assignment(LrRun *run, const Entry *entry)
 }
 
 static void
-append_decision(StringInfo json, const char *outcome, const char *reason, int rule_no, int pool_id, int64 turn, int owner_id, const LrPolicy *policy)
+append_decision(StringInfo json, const char *outcome, const char *reason, double score, int rule_no, int pool_id, int64 turn,
+				int owner_id, const LrPolicy *policy)
 {
 	appendStringInfo(json, "{\"policy\": {\"name\": ");
 	escape_json(json, policy->name);
 	appendStringInfo(json, ", \"version\": %d, \"hash\": \"%s\"}, \"outcome\": \"%s\", \"reason\": ", policy->version, policy->hash, outcome);
 	escape_json(json, reason);
+	if (!isnan(score))
+		appendStringInfo(json, ", \"score\": %g", score);
 	if (rule_no >= 0)
 		appendStringInfo(json, ", \"rule_no\": %d", rule_no);
 	if (pool_id)
