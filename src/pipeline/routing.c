@@ -3,7 +3,8 @@
  *
  * Whoever has leads to route, a trigger or a person, begins a routing, adds rows, and ends it. Rows are collected into
  * batches; each batch goes through the pipeline (batch.c), draws its turns (assignment) and is written (provenance). Memory
- * is bounded by the batch, not by the statement. Where no policy is active, or routing is off, leads are listed as waiting.
+ * is bounded by the batch, not by the statement. Where no policy is active, or what the active version
+ * pins has changed, or routing is off, leads are listed as waiting.
  */
 #include "pipeline/pipeline.h"
 
@@ -61,6 +62,7 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute routing", ALLOCSET_SMALL_SIZES);
 	MemoryContext saved = MemoryContextSwitchTo(memory);
 	LrRouting  *routing = palloc0(sizeof(LrRouting));
+	bool		unusable = false;
 
 	routing->memory = memory;
 	routing->source = source;
@@ -70,9 +72,10 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 	routing->capacity = lr_batch_size;
 	routing->done = done;
 	routing->argument = argument;
-	routing->policy = lr_policy_hold_active(source->policy);
+	routing->policy = lr_on_error == LR_ON_ERROR_ABORT ? lr_policy_hold_active(source->policy)
+		: lr_policy_try_hold_active(source->policy, &unusable);
 	if (routing->policy == NULL)
-		routing->waiting = "no_policy";
+		routing->waiting = unusable ? "policy_unusable" : "no_policy";
 	else
 	{
 		lr_batch_init(&routing->batch, routing->policy, source, routing->as_of, cause, routing->user);
@@ -97,6 +100,9 @@ lr_routing_wait(LrRouting *routing, const char *reason)
 void
 lr_routing_require_policy(const LrRouting *routing)
 {
+	/* raises what is wrong with a version that cannot be used */
+	if (routing->waiting)
+		(void) lr_policy_hold_active(routing->source->policy);
 	if (routing->waiting)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

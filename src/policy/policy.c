@@ -33,6 +33,14 @@ static uint64 policies_generation;
 
 static bool functions_changed = false;
 
+typedef struct Attempt
+{
+	int			version_id;
+	LrPolicy   *policy;
+} Attempt;
+
+static LrPolicy *find_compiled(int version_id);
+static void try_load(void *argument);
 static void function_invalidated(Datum argument, int cacheid, uint32 hashvalue);
 static void transaction_ended(XactEvent event, void *argument);
 static int	active_version(const char *name);
@@ -57,11 +65,42 @@ lr_policy_hold_active(const char *name)
 	return version_id == 0 ? NULL : lr_policy_hold(version_id);
 }
 
+/*
+ * Holds the active version of a policy as lr_policy_hold_active() does, but a version that cannot be used, because what it
+ * pins is no longer what it was, sets *unusable and gives NULL instead of raising.
+ */
+LrPolicy *
+lr_policy_try_hold_active(const char *name, bool *unusable)
+{
+	Attempt		attempt = {.version_id = active_version(name)};
+	int			sqlstate;
+
+	*unusable = false;
+	if (attempt.version_id == 0)
+		return NULL;
+	attempt.policy = find_compiled(attempt.version_id);
+	if (attempt.policy == NULL && !lr_guard(try_load, &attempt, &sqlstate))
+		*unusable = true;
+	if (attempt.policy)
+		attempt.policy->users++;
+	return attempt.policy;
+}
+
 /* Holds a policy version, compiled. Release it at the end of the statement. */
 LrPolicy *
 lr_policy_hold(int version_id)
 {
-	LrPolicy   *policy = NULL;
+	LrPolicy   *policy = find_compiled(version_id);
+
+	if (policy == NULL)
+		policy = load(version_id);
+	policy->users++;
+	return policy;
+}
+
+static LrPolicy *
+find_compiled(int version_id)
+{
 	ListCell   *cell;
 
 	drop_stale();
@@ -70,12 +109,17 @@ lr_policy_hold(int version_id)
 		LrPolicy   *candidate = lfirst(cell);
 
 		if (candidate->version_id == version_id && !candidate->stale)
-			policy = candidate;
+			return candidate;
 	}
-	if (policy == NULL)
-		policy = load(version_id);
-	policy->users++;
-	return policy;
+	return NULL;
+}
+
+static void
+try_load(void *argument)
+{
+	Attempt    *attempt = argument;
+
+	attempt->policy = load(attempt->version_id);
 }
 
 /* Ends a hold. After an error the end of the transaction does it. */

@@ -80,6 +80,7 @@ typedef struct LrPolicy
 /* policy.c */
 extern void lr_policy_init(void);
 extern LrPolicy *lr_policy_hold_active(const char *name);
+extern LrPolicy *lr_policy_try_hold_active(const char *name, bool *unusable);
 extern LrPolicy *lr_policy_hold(int version_id);
 extern void lr_policy_release(LrPolicy *policy);
 
