@@ -239,7 +239,7 @@ COMMENT ON COLUMN leadroute.lead_timeline.by_user IS 'The user whose statement i
 COMMENT ON COLUMN leadroute.lead_timeline.note IS 'The reason that was given with route_lead() or route_leads().';
 
 CREATE FUNCTION leadroute.recompute_decision(decision_id bigint) RETURNS TABLE (recorded jsonb, recomputed jsonb, environment jsonb, unavailable text[])
-    LANGUAGE c STABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_recompute_decision';
+    LANGUAGE c STABLE STRICT ROWS 1 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_recompute_decision';
 COMMENT ON FUNCTION leadroute.recompute_decision(bigint) IS
     'Decides a past run again from its record, in memory: the same policy version, as_of, pool members and turn; attributes that are not plain from the lead''s row where their digest still fits. Returns both decisions unfolded, the present environment, and the attributes that are not to be had any more: steps that read them keep their recorded output. Raises 42704 if there is no such decision.';
 
@@ -266,7 +266,7 @@ END $$;
 COMMENT ON FUNCTION leadroute.differences(text, jsonb, jsonb) IS 'Returns where two JSON values differ, a row a place, with both values; no row if they are equal. path: what the places start with.';
 
 CREATE FUNCTION leadroute.verify_decision(decision_id bigint) RETURNS TABLE (verdict text, place text, recorded jsonb, recomputed jsonb)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE ROWS 2 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     again record;
@@ -296,7 +296,7 @@ COMMENT ON FUNCTION leadroute.verify_decision(bigint) IS
     'Decides a past run again from its record and compares. A row identical if the same came out; otherwise a row different for each place, with both values. Beside these: a row environment for each version that is another one now; a row unavailable for each attribute that the lead no longer has as it was, whose steps keep their recorded output. Raises 42704 if there is no such decision.';
 
 CREATE FUNCTION leadroute.explain_decision(decision_id bigint) RETURNS SETOF text
-    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE ROWS 15 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     d record;

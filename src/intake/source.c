@@ -49,6 +49,7 @@ static HTAB *sources = NULL;
 static uint64 attached_generation;
 
 static void relation_invalidated(Datum argument, Oid relid);
+static void forget_stale_sources(void);
 static LrSource *make_source(Relation rel);
 static void read_keys(LrSource *source, Relation rel, Datum names);
 static void check_key_type(Relation rel, Form_pg_attribute column);
@@ -85,7 +86,7 @@ lr_source(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
 	SourceEntry *entry;
-	bool		found;
+	LrSource   *source;
 
 	if (sources == NULL)
 	{
@@ -101,20 +102,12 @@ lr_source(Relation rel)
 	entry = hash_search(sources, &relid, HASH_FIND, NULL);
 	if (entry && entry->source && entry->source->valid)
 		return entry->source;
-	/* a statement further out may still read the old one: it goes with the transaction */
-	if (entry && entry->source)
-	{
-		MemoryContextSetParent(entry->source->memory, TopTransactionContext);
-		entry->source = NULL;
-	}
-	{
-		LrSource   *source = make_source(rel);
-
-		entry = hash_search(sources, &relid, HASH_ENTER, &found);
-		entry->source = source;
-		MemoryContextSetParent(source->memory, CacheMemoryContext);
-		return source;
-	}
+	forget_stale_sources();
+	source = make_source(rel);
+	entry = hash_search(sources, &relid, HASH_ENTER, NULL);
+	entry->source = source;
+	MemoryContextSetParent(source->memory, CacheMemoryContext);
+	return source;
 }
 
 /* Returns how to read the attached table of a source id; NULL if it is detached or dropped. */
@@ -158,6 +151,24 @@ relation_invalidated(Datum argument, Oid relid)
 	{
 		if (entry->source && (!OidIsValid(relid) || relid == entry->relid))
 			entry->source->valid = false;
+	}
+}
+
+/* Forgets what is out of date, also of relations that are gone. A statement further out may still read it: it goes with the transaction. */
+static void
+forget_stale_sources(void)
+{
+	HASH_SEQ_STATUS scan;
+	SourceEntry *entry;
+
+	hash_seq_init(&scan, sources);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (entry->source && entry->source->valid)
+			continue;
+		if (entry->source)
+			MemoryContextSetParent(entry->source->memory, TopTransactionContext);
+		hash_search(sources, &entry->relid, HASH_REMOVE, NULL);
 	}
 }
 
