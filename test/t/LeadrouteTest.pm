@@ -22,7 +22,7 @@ sub new_server
 	my ($name, $settings, %init) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init(%init);
-	$node->append_conf('postgresql.conf', "log_statement = none\ntimezone = 'UTC'\n" . ($settings // ''));
+	$node->append_conf('postgresql.conf', "log_statement = none\ntimezone = 'UTC'\njit = off\n" . ($settings // ''));
 	return $node;
 }
 
