@@ -71,7 +71,7 @@ CREATE TABLE leadroute.lead_states (
 COMMENT ON TABLE leadroute.lead_states IS 'The current state of each lead, one row per lead: what applications read.';
 COMMENT ON COLUMN leadroute.lead_states.run_id IS 'The latest run; null while there has been none. Unless the outcome is pending, it is the one that decided.';
 COMMENT ON COLUMN leadroute.lead_states.since IS 'The moment (as_of) of the decision; of a lead that waits, of the statement since which it does.';
-COMMENT ON COLUMN leadroute.lead_states.closed_at IS 'When the lead''s row was deleted, or its table dropped; null while it exists.';
+COMMENT ON COLUMN leadroute.lead_states.closed_at IS 'When the lead''s row went: see closed_reason; null while it exists.';
 COMMENT ON COLUMN leadroute.lead_states.changed_by IS 'The user whose statement gave the lead this state.';
 COMMENT ON COLUMN leadroute.lead_states.reason_code IS 'Why this outcome: a code of the policy, or of leadroute (see docs/pipeline.md).';
 COMMENT ON COLUMN leadroute.lead_states.score IS 'What computeLeadScore gave; null if that step was not done.';
@@ -81,7 +81,7 @@ COMMENT ON COLUMN leadroute.lead_states.owner_id IS 'Who works the lead; null un
 COMMENT ON COLUMN leadroute.lead_states.pool_id IS 'The pool of the rule that decided, also where nobody in it was available; null if the rule leads to none.';
 COMMENT ON COLUMN leadroute.lead_states.outcome IS 'pending: the lead waits for route_pending().';
 COMMENT ON COLUMN leadroute.lead_states.tier IS 'The tier of the score; null if the scorecard names none.';
-COMMENT ON COLUMN leadroute.lead_states.closed_reason IS 'deleted, or table dropped; null while the lead''s row exists.';
+COMMENT ON COLUMN leadroute.lead_states.closed_reason IS 'deleted, table dropped, partition dropped, or partition detached; null while the lead''s row exists.';
 
 -- The triggers of attached tables.
 -- This one is called for every statement: it pins the search path itself, where it looks names up.
