@@ -91,8 +91,8 @@ lr_pool_of_revision(int revision_id)
 	bool		isnull;
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT pool_id, owner_ids, weights, available FROM leadroute.pool_revisions WHERE pool_revision_id = $1",
-			   true, 1, types, values, NULL) > 0)
+	if (lr_sql_kept(LR_PLAN_POOL_REVISION, "SELECT pool_id, owner_ids, weights, available FROM leadroute.pool_revisions WHERE pool_revision_id = $1",
+					1, types, values, NULL) > 0)
 	{
 		MemoryContext saved = MemoryContextSwitchTo(memory);
 

@@ -125,12 +125,13 @@ load_entry(int64 run_id)
 	bool		isnull;
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT e.lead_id, e.as_of, e.turn, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.pool_revision_id, e.owner_id,"
-			   " e.outcome, e.reason_code, e.evidence, e.score,"
-			   " jsonb_build_object('engine', x.engine, 'server', x.server, 'libc', x.libc, 'collation', x.\"collation\", 'tzdata', x.tzdata,"
-			   " 'encoding', x.encoding)"
-			   " FROM leadroute.entries e LEFT JOIN leadroute.environments x USING (environment_id)"
-			   " WHERE e.run_id = $1 ORDER BY e.entry_no DESC LIMIT 1", true, 1, types, values, NULL) == 0)
+	if (lr_sql_kept(LR_PLAN_RECORDED,
+					"SELECT e.lead_id, e.as_of, e.turn, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.pool_revision_id,"
+					" e.owner_id, e.outcome, e.reason_code, e.evidence, e.score,"
+					" jsonb_build_object('engine', x.engine, 'server', x.server, 'libc', x.libc, 'collation', x.\"collation\", 'tzdata', x.tzdata,"
+					" 'encoding', x.encoding)"
+					" FROM leadroute.entries e LEFT JOIN leadroute.environments x USING (environment_id)"
+					" WHERE e.run_id = $1 ORDER BY e.entry_no DESC LIMIT 1", 1, types, values, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("decision " INT64_FORMAT " does not exist", run_id),
