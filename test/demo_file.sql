@@ -103,7 +103,7 @@ ORDER BY how, attribute;
 \echo
 \endif
 
-\echo 'Routing ':name': one COPY; each lead, its owner and the record of its decision commit together'
+\echo 'Routing ':name': one COPY; leads, owners and the record of all decisions commit together'
 \echo :line
 SELECT format('COPY %I (%s) FROM %L WITH (FORMAT csv, HEADER, DELIMITER %L, ENCODING %L, FORCE_NULL (%2$s))', :'leads_table',
               string_agg(quote_ident(name), ', ' ORDER BY place), :'leads', :'delimiter', :'encoding') AS copy
@@ -154,7 +154,7 @@ ORDER BY s.outcome = 'assigned' DESC, s.score DESC NULLS LAST, s.lead_id LIMIT 1
 \echo :line
 SELECT pg_temp.folded(line) FROM leadroute.explain_decision(:decision) AS line;
 \echo
-\echo 'Checking'
+\echo 'Checking; of many leads this takes some seconds'
 \echo :line
 -- Every decision of up to 50,000; of more, as many, evenly.
 SELECT 1 + count(*) / 50000 AS nth FROM leadroute.lead_states \gset
