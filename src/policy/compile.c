@@ -13,6 +13,7 @@
 #include "pipeline/pipeline.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "steps", "rules", "justifications", NULL};
@@ -24,6 +25,7 @@ typedef struct Compilation
 {
 	LrPolicy   *policy;
 	json_t	   *pins;			/* NULL when publishing */
+	bool		reading;
 	LrMistakes *mistakes;
 	const char **rule_names;	/* of all rules so far, those with mistakes too; NULL for one that is switched off */
 } Compilation;
@@ -40,17 +42,18 @@ static void read_rule(Compilation *c, json_t *json, int number);
 static void read_target(Compilation *c, json_t *json, LrRule *rule, const char *place);
 static int	find_pool(Compilation *c, const char *name, const char *place);
 static void add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads);
+static void check_types(Compilation *c);
 static json_t *pinned(Compilation *c, const char *kind, int number);
 static int	compare_rules(const void *a, const void *b);
 
 /*
  * Compiles a document, in the current memory context. pins is NULL when publishing. Mistakes are noted; where there are any,
- * what is returned cannot run.
+ * what is returned cannot run. reading: only what it takes to read records: conditions are not parsed.
  */
 LrPolicy *
-lr_policy_compile(json_t *document, json_t *pins, LrMistakes *mistakes)
+lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes)
 {
-	Compilation c = {.policy = palloc0(sizeof(LrPolicy)),.pins = pins,.mistakes = mistakes};
+	Compilation c = {.policy = palloc0(sizeof(LrPolicy)),.pins = pins,.reading = reading,.mistakes = mistakes};
 	LrPolicy   *policy = c.policy;
 	json_t	   *steps;
 	json_t	   *rules;
@@ -90,7 +93,9 @@ lr_policy_compile(json_t *document, json_t *pins, LrMistakes *mistakes)
 	if (policy->nrules > 0 && policy->nsteps > 0 && !assigns)
 		lr_mistake(mistakes, "rules", "Add the step {\"capability\": \"assignOwner\"}.", "are never used: no step assigns");
 
-	if (mistakes->list == NIL)
+	if (pins)
+		check_types(&c);
+	if (mistakes->list == NIL && !reading)
 		lr_rule_index_build(policy);
 	return policy;
 }
@@ -127,6 +132,8 @@ make_scope(Compilation *c, json_t *steps, const char *timezone)
 			extra[nextra++] = pstrdup(capability);
 	}
 	c->policy->scope = lr_scope_make(extra, nextra, timezone && pg_tzset(timezone) ? timezone : "UTC");
+	c->policy->scope->reading = c->reading;
+	c->policy->reading = c->reading;
 	c->policy->evaluator = lr_evaluator_make(c->policy->scope);
 }
 
@@ -188,6 +195,7 @@ read_step(Compilation *c, json_t *json, int number)
 	c->policy->reads_all_keys |= step->reads_all_keys;
 	c->policy->timezone_matters |= step->timezone_matters;
 	c->policy->keys = list_concat(c->policy->keys, step->keys);
+	c->policy->types = list_concat_unique_oid(c->policy->types, step->types);
 	read_stops(c, json, step, place);
 }
 
@@ -424,8 +432,31 @@ add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads)
 {
 	*reads = bms_add_members(*reads, condition->reads);
 	policy->keys = list_concat(policy->keys, condition->keys);
+	policy->types = list_concat_unique_oid(policy->types, condition->types);
 	policy->reads_all_keys |= condition->reads_all_keys;
 	policy->timezone_matters |= condition->timezone_matters;
+}
+
+/* An enum or a domain that changed would change the meaning of conditions. */
+static void
+check_types(Compilation *c)
+{
+	StringInfoData present;
+	json_t	   *types;
+	const char *name;
+	json_t	   *digest;
+
+	initStringInfo(&present);
+	lr_types_to_json(c->policy->types, &present);
+	types = lr_json_of_jsonb(DirectFunctionCall1(jsonb_in, CStringGetDatum(present.data)));
+	json_object_foreach(types, name, digest)
+	{
+		json_t	   *pin = json_object_get(json_object_get(c->pins, "types"), name);
+
+		if (pin == NULL || !json_equal(pin, digest))
+			lr_mistake(c->mistakes, "types", "Publish the policy again: its conditions then mean what the type means now.",
+					   "type %s is no longer what the policy version pinned", name);
+	}
 }
 
 static json_t *
@@ -478,6 +509,8 @@ lr_policy_pins(const LrPolicy *policy)
 		appendStringInfo(&json, ": %d", policy->rules[i].pool_id);
 		first = false;
 	}
-	appendStringInfoString(&json, "}}");
+	appendStringInfoString(&json, "}, \"types\": ");
+	lr_types_to_json(policy->types, &json);
+	appendStringInfoChar(&json, '}');
 	return json.data;
 }

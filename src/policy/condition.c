@@ -92,10 +92,17 @@ lr_condition_parse(const char *text, const LrScope *scope, const char *place, Lr
 	LrCondition *condition;
 	List	   *conjuncts;
 	ErrorContextCallback *callers = error_context_stack;
-	int			nest = lr_settings_enter(scope->timezone);
+	int			nest;
 	int			sqlstate;
 	ListCell   *cell;
 
+	if (scope->reading)
+	{
+		condition = palloc0(sizeof(LrCondition));
+		condition->text = pstrdup(text);
+		return condition;
+	}
+	nest = lr_settings_enter(scope->timezone);
 	/* callers further out, such as a function in SQL, would take the place in our text for one in theirs */
 	error_context_stack = NULL;
 	/* errors of the definition are caught inside, with their message: it speaks of the author's own text */

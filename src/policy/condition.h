@@ -18,6 +18,7 @@ typedef struct LrScope
 	int			nfacts;			/* LR_N_FACTS + nextra */
 	TupleDesc	desc;
 	char	   *timezone;		/* the policy version's own */
+	bool		reading;		/* for reading records only: conditions keep their text, and are not parsed */
 } LrScope;
 
 typedef enum LrTruth
@@ -54,6 +55,7 @@ typedef struct LrCondition
 	Bitmapset  *reads;			/* facts */
 	List	   *keys;			/* names of members of attributes that it reads, char * */
 	bool		reads_all_keys; /* reads attributes other than by constant member names */
+	List	   *types;			/* Oids of users' enums and domains that it uses */
 } LrCondition;
 
 /* What evaluation needs: one per policy version and session. */

@@ -3,7 +3,7 @@
  *
  * A condition must give the same answer for the same facts for ever. PostgreSQL asks the same of a publication's row
  * filters, and the rules here are its rules (immutable built-in functions and operators, no subqueries) with what leads need
- * on top: casts through text, and built-in date and time functions that are stable only because they depend on the time
+ * on top: casts through text, enums, domains whose checks are built in, and built-in date and time functions that are stable only because they depend on the time
  * zone and the date style, which a policy version brings along.
  */
 #include "policy/condition_check.h"
@@ -35,6 +35,7 @@ static bool check_raw_node(Node *node, void *context);
 static bool names_moving_time(const char *literal);
 static bool check_node(Node *node, CheckContext *context);
 static bool refuse_function(Oid function, void *context);
+static bool unallowed_in_check(Node *node, void *context);
 static Node *replace_casts(Node *node, void *context);
 static Expr *text_constant(const char *value);
 static bool may_raise_node(Node *node, void *context);
@@ -120,6 +121,7 @@ check_node(Node *node, CheckContext *context)
 		case T_BoolExpr:
 		case T_RelabelType:
 		case T_CoerceViaIO:
+		case T_CoerceToDomain:
 		case T_ArrayCoerceExpr:
 		case T_CaseExpr:
 		case T_CaseWhen:
@@ -146,8 +148,9 @@ check_node(Node *node, CheckContext *context)
 	}
 	check_operator(node, context);
 	/* lists and the arms of CASE have no type of their own */
-	if (!IsA(node, List) && !IsA(node, CaseWhen) && exprType(node) >= FirstNormalObjectId)
-		refuse(node, context->text, "Cast to a built-in type such as integer, numeric, text or date.", "a condition can use built-in types only");
+	if (!IsA(node, List) && !IsA(node, CaseWhen) && !lr_type_is_allowed(exprType(node)))
+		refuse(node, context->text, "Cast to a built-in type such as integer, numeric, text or date.",
+			   "a condition can use built-in types, enums, and domains with built-in checks only");
 	context->function_caller = node;
 	if (!IsA(node, List) && check_functions_in_node(node, refuse_function, context))
 		return true;
@@ -160,7 +163,8 @@ refuse_function(Oid function, void *argument)
 	CheckContext *context = argument;
 	char	   *name;
 
-	if (is_deterministic(function))
+	/* an enum's labels are pinned with the policy version */
+	if (is_deterministic(function) || function == F_ENUM_IN || function == F_ENUM_OUT)
 		return false;
 	name = get_func_name(function);
 	if (function >= FirstNormalObjectId)
@@ -297,6 +301,29 @@ refuse_at(int location, const char *text, const char *hint, const char *what)
 			parser_errposition(pstate, location));
 }
 
+/* Tells whether a domain's check is made of built-in, deterministic functions only. */
+bool
+lr_is_allowed_check(Node *expression)
+{
+	return !unallowed_in_check(expression, NULL);
+}
+
+static bool
+is_unallowed_function(Oid function, void *context)
+{
+	return !is_deterministic(function);
+}
+
+static bool
+unallowed_in_check(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, SQLValueFunction) || IsA(node, SubLink) || check_functions_in_node(node, is_unallowed_function, NULL))
+		return true;
+	return expression_tree_walker(node, unallowed_in_check, context);
+}
+
 /*
  * Makes casts from text to a date or time fail on words that mean another time each day: a lead that says 'today' would be
  * decided one way now and another way when the decision is verified. CASE does it with what the server has: text that
@@ -383,6 +410,7 @@ may_raise_node(Node *node, void *context)
 				return true;
 			break;
 		case T_CoerceViaIO:
+		case T_CoerceToDomain:
 		case T_ArrayCoerceExpr:
 		case T_MinMaxExpr:
 			return true;
@@ -434,6 +462,8 @@ reads_node(Node *node, LrCondition *condition)
 {
 	if (node == NULL)
 		return false;
+	if (!IsA(node, List) && !IsA(node, CaseWhen) && exprType(node) >= FirstNormalObjectId)
+		condition->types = list_append_unique_oid(condition->types, exprType(node));
 	if (IsA(node, OpExpr) && is_member_function(((OpExpr *) node)->opfuncid))
 	{
 		Node	   *object = linitial(((OpExpr *) node)->args);

@@ -1,5 +1,5 @@
 /*
- * condition_check.h: what a condition may consist of, and what it reads. Used by condition.c only.
+ * condition_check.h: what a condition may consist of, and what it reads. Used by condition.c and types.c only.
  */
 #ifndef LR_CONDITION_CHECK_H
 #define LR_CONDITION_CHECK_H
@@ -8,9 +8,14 @@
 
 extern List *lr_check_raw_expression(Node *expression);
 extern void lr_check_expression(Node *expression, const char *text, List *literals);
+extern bool lr_is_allowed_check(Node *expression);
 extern Node *lr_refuse_moving_data(Node *expression);
 extern bool lr_may_raise(Node *expression);
 extern bool lr_timezone_matters(Node *expression);
 extern void lr_find_reads(Node *expression, LrCondition *condition);
+
+
+/* types.c */
+extern bool lr_type_is_allowed(Oid type);
 
 #endif

@@ -32,6 +32,7 @@ static MemoryContext active_memory = NULL;
 static uint64 policies_generation;
 
 static bool functions_changed = false;
+static bool types_changed = false;
 
 typedef struct Attempt
 {
@@ -39,12 +40,13 @@ typedef struct Attempt
 	LrPolicy   *policy;
 } Attempt;
 
-static LrPolicy *find_compiled(int version_id);
+static LrPolicy *find_compiled(int version_id, bool reading);
 static void try_load(void *argument);
 static void function_invalidated(Datum argument, int cacheid, uint32 hashvalue);
+static void type_invalidated(Datum argument, int cacheid, uint32 hashvalue);
 static void transaction_ended(XactEvent event, void *argument);
 static int	active_version(const char *name);
-static LrPolicy *load(int version_id);
+static LrPolicy *load(int version_id, bool reading);
 static void drop_stale(void);
 static bool uses_functions(const LrPolicy *policy);
 
@@ -53,6 +55,8 @@ void
 lr_policy_init(void)
 {
 	CacheRegisterSyscacheCallback(PROCOID, function_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, type_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, type_invalidated, (Datum) 0);
 	RegisterXactCallback(transaction_ended, NULL);
 }
 
@@ -78,7 +82,7 @@ lr_policy_try_hold_active(const char *name, bool *unusable)
 	*unusable = false;
 	if (attempt.version_id == 0)
 		return NULL;
-	attempt.policy = find_compiled(attempt.version_id);
+	attempt.policy = find_compiled(attempt.version_id, false);
 	if (attempt.policy == NULL && !lr_guard(try_load, &attempt, &sqlstate))
 		*unusable = true;
 	if (attempt.policy)
@@ -90,16 +94,31 @@ lr_policy_try_hold_active(const char *name, bool *unusable)
 LrPolicy *
 lr_policy_hold(int version_id)
 {
-	LrPolicy   *policy = find_compiled(version_id);
+	LrPolicy   *policy = find_compiled(version_id, false);
 
 	if (policy == NULL)
-		policy = load(version_id);
+		policy = load(version_id, false);
+	policy->users++;
+	return policy;
+}
+
+/*
+ * Holds a policy version for reading records that were made under it. They stay readable when the version can no longer
+ * decide, because a document or a type that it pins has changed. Release it when the record is read.
+ */
+LrPolicy *
+lr_policy_hold_to_read(int version_id)
+{
+	LrPolicy   *policy = find_compiled(version_id, true);
+
+	if (policy == NULL)
+		policy = load(version_id, true);
 	policy->users++;
 	return policy;
 }
 
 static LrPolicy *
-find_compiled(int version_id)
+find_compiled(int version_id, bool reading)
 {
 	ListCell   *cell;
 
@@ -108,7 +127,7 @@ find_compiled(int version_id)
 	{
 		LrPolicy   *candidate = lfirst(cell);
 
-		if (candidate->version_id == version_id && !candidate->stale)
+		if (candidate->version_id == version_id && !candidate->stale && (reading || !candidate->reading))
 			return candidate;
 	}
 	return NULL;
@@ -119,7 +138,7 @@ try_load(void *argument)
 {
 	Attempt    *attempt = argument;
 
-	attempt->policy = load(attempt->version_id);
+	attempt->policy = load(attempt->version_id, false);
 }
 
 /* Ends a hold. After an error the end of the transaction does it. */
@@ -133,6 +152,12 @@ static void
 function_invalidated(Datum argument, int cacheid, uint32 hashvalue)
 {
 	functions_changed = true;
+}
+
+static void
+type_invalidated(Datum argument, int cacheid, uint32 hashvalue)
+{
+	types_changed = true;
 }
 
 /* No statement outlives its transaction: holds that an error left behind end here. */
@@ -160,14 +185,16 @@ drop_stale(void)
 		foreach(cell, compiled)
 			((LrPolicy *) lfirst(cell))->stale = true;
 	}
-	if (functions_changed)
+	if (functions_changed || types_changed)
 	{
-		functions_changed = false;
 		foreach(cell, compiled)
 		{
-			if (uses_functions(lfirst(cell)))
-				((LrPolicy *) lfirst(cell))->stale = true;
+			LrPolicy   *policy = lfirst(cell);
+
+			if ((functions_changed && uses_functions(policy)) || (types_changed && policy->types != NIL))
+				policy->stale = true;
 		}
+		functions_changed = types_changed = false;
 	}
 	foreach(cell, compiled)
 	{
@@ -240,7 +267,7 @@ active_version(const char *name)
 
 /* Compiles a published version as it was pinned. */
 static LrPolicy *
-load(int version_id)
+load(int version_id, bool reading)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute policy", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext saved = MemoryContextSwitchTo(memory);
@@ -272,16 +299,14 @@ load(int version_id)
 	version = lr_sql_int32(0, 4, 0);
 	hash = pstrdup(lr_sql_text(0, 5));
 	if (!DatumGetBool(lr_sql_datum(0, 6, &isnull)))
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("version %d of policy \"%s\" is no longer what was published", version, name),
-				errdetail("Its document and pins do not give its content hash."),
-				errhint("Restore the row of leadroute.policy_versions, or activate another version."));
+		lr_mistake(&mistakes, "document", "Restore the row of leadroute.policy_versions, or activate another version.",
+				   "is no longer what was published: document and pins do not give the content hash");
 	lr_sql_end(&identity);
 
 	MemoryContextSwitchTo(memory);
-	policy = lr_policy_compile(document, pins, &mistakes);
-	lr_mistakes_raise(&mistakes, psprintf("version %d of policy \"%s\", as published,", version, name));
+	policy = lr_policy_compile(document, pins, reading, &mistakes);
+	if (!reading)
+		lr_mistakes_raise(&mistakes, psprintf("version %d of policy \"%s\", as published,", version, name));
 	policy->version_id = version_id;
 	policy->version = version;
 	policy->name = name;

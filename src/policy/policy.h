@@ -33,6 +33,7 @@ typedef struct LrStep
 	Bitmapset  *stop_reads;		/* those that its stop conditions depend on */
 	bool		reads_all_keys;
 	List	   *keys;			/* members of attributes that it reads */
+	List	   *types;			/* users' enums and domains that it uses */
 	bool		timezone_matters;
 	bool		skip_on_error;	/* otherwise a failure quarantines the lead */
 	Bitmapset  *after;			/* numbers of the steps that it needs */
@@ -59,6 +60,7 @@ typedef struct LrPolicy
 	MemoryContext memory;
 	int			users;			/* statements that hold it */
 	bool		stale;			/* freed when nobody holds it any more */
+	bool		reading;		/* good for reading records only */
 	int			version_id;
 	int			version;
 	char	   *name;
@@ -72,6 +74,7 @@ typedef struct LrPolicy
 	LrRuleIndex *index;
 	Bitmapset  *rule_reads;
 	List	   *keys;			/* members of attributes that anything reads */
+	List	   *types;			/* users' enums and domains that anything uses */
 	bool		reads_all_keys;
 	bool		timezone_matters;
 	json_t	   *justifications; /* attribute to reason, or NULL */
@@ -82,10 +85,14 @@ extern void lr_policy_init(void);
 extern LrPolicy *lr_policy_hold_active(const char *name);
 extern LrPolicy *lr_policy_try_hold_active(const char *name, bool *unusable);
 extern LrPolicy *lr_policy_hold(int version_id);
+extern LrPolicy *lr_policy_hold_to_read(int version_id);
 extern void lr_policy_release(LrPolicy *policy);
 
+/* types.c */
+extern void lr_types_to_json(List *types, StringInfo json);
+
 /* compile.c */
-extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, LrMistakes *mistakes);
+extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes);
 extern char *lr_policy_pins(const LrPolicy *policy);
 
 /* protected.c */

@@ -30,7 +30,7 @@ leadroute_policy_mistakes(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	LrMistakes	mistakes = {NIL};
-	LrPolicy   *policy = lr_policy_compile(lr_json_of_jsonb(PG_GETARG_DATUM(0)), NULL, &mistakes);
+	LrPolicy   *policy = lr_policy_compile(lr_json_of_jsonb(PG_GETARG_DATUM(0)), NULL, false, &mistakes);
 	ListCell   *cell;
 
 	lr_check_protected(policy, &mistakes);
@@ -63,7 +63,7 @@ leadroute_publish_policy(PG_FUNCTION_ARGS)
 	int			version_id;
 	int			version;
 
-	policy = lr_policy_compile(lr_json_of_jsonb(PG_GETARG_DATUM(1)), NULL, &mistakes);
+	policy = lr_policy_compile(lr_json_of_jsonb(PG_GETARG_DATUM(1)), NULL, false, &mistakes);
 	lr_check_protected(policy, &mistakes);
 	lr_mistakes_raise(&mistakes, psprintf("the document for policy \"%s\"", name));
 

@@ -25,7 +25,7 @@ Datum
 leadroute_entry_evidence(PG_FUNCTION_ARGS)
 {
 	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
-	LrPolicy   *policy = lr_policy_hold(PG_GETARG_INT32(1));
+	LrPolicy   *policy = lr_policy_hold_to_read(PG_GETARG_INT32(1));
 	LrEvidence *evidence = lr_evidence_read(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), policy);
 	StringInfoData json;
 
@@ -43,7 +43,7 @@ leadroute_entry_steps(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
-	LrPolicy   *policy = lr_policy_hold(PG_GETARG_INT32(1));
+	LrPolicy   *policy = lr_policy_hold_to_read(PG_GETARG_INT32(1));
 	LrEvidence *evidence = lr_evidence_read(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), policy);
 
 	InitMaterializedSRF(fcinfo, 0);

@@ -46,6 +46,7 @@ typedef struct Scorecard
 	Tier	   *tiers;			/* from the highest */
 	Bitmapset  *reads;
 	List	   *keys;
+	List	   *types;
 	bool		reads_all_keys;
 	bool		timezone_matters;
 	json_t	   *justifications;
@@ -97,6 +98,7 @@ configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, co
 	step->config = card;
 	step->reads = bms_add_members(step->reads, card->reads);
 	step->keys = card->keys;
+	step->types = card->types;
 	step->reads_all_keys = card->reads_all_keys;
 	step->timezone_matters = card->timezone_matters;
 }
@@ -181,6 +183,7 @@ read_bin(Scorecard *card, Characteristic *characteristic, json_t *json, const Lr
 	characteristic->nbins++;
 	card->reads = bms_add_members(card->reads, bin->when->reads);
 	card->keys = list_concat(card->keys, bin->when->keys);
+	card->types = list_concat_unique_oid(card->types, bin->when->types);
 	card->reads_all_keys |= bin->when->reads_all_keys;
 	card->timezone_matters |= bin->when->timezone_matters;
 }
