@@ -6,40 +6,72 @@
  */
 #include "policy/policy.h"
 
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
 #include "access/transam.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
+#include "nodes/nodes.h"
 #include "policy/condition_check.h"
 #include "provenance/provenance.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
-#include "utils/typcache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
 
+static bool checks_are_allowed(Oid domain);
+static Oid	base_of(Oid type);
 static char *definition(Oid type);
 
 /* Tells whether conditions may use a type: a built-in one, an enum, or a domain over such whose checks are built in. */
 bool
 lr_type_is_allowed(Oid type)
 {
-	DomainConstraintRef *domain;
-	ListCell   *cell;
+	if (type < FirstNormalObjectId || type_is_enum(type))
+		return true;
+	return get_typtype(type) == TYPTYPE_DOMAIN && checks_are_allowed(type) && lr_type_is_allowed(base_of(type));
+}
 
-	if (type < FirstNormalObjectId)
-		return true;
-	if (type_is_enum(type))
-		return true;
-	if (get_typtype(type) != TYPTYPE_DOMAIN || !lr_type_is_allowed(getBaseType(type)))
-		return false;
-	domain = palloc0(sizeof(DomainConstraintRef));
-	InitDomainConstraintRef(type, domain, CurrentMemoryContext, false);
-	foreach(cell, domain->constraints)
+/* Looks at a domain's own checks as they were written: what the planner makes of them may have lost a function. */
+static bool
+checks_are_allowed(Oid domain)
+{
+	Relation	rel = table_open(ConstraintRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		allowed = true;
+
+	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(domain));
+	scan = systable_beginscan(rel, ConstraintTypidIndexId, true, NULL, 1, &key);
+	while (allowed && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		DomainConstraintState *constraint = lfirst(cell);
+		bool		isnull;
+		Datum		check = heap_getattr(tuple, Anum_pg_constraint_conbin, RelationGetDescr(rel), &isnull);
 
-		if (constraint->constrainttype == DOM_CONSTRAINT_CHECK && !lr_is_allowed_check((Node *) constraint->check_expr))
-			return false;
+		if (!isnull)
+			allowed = lr_is_allowed_check(stringToNode(TextDatumGetCString(check)));
 	}
-	return true;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return allowed;
+}
+
+/* The type that a domain is made from, which may be a domain itself; InvalidOid for other types. */
+static Oid
+base_of(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Oid			base;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	base = ((Form_pg_type) GETSTRUCT(tuple))->typbasetype;
+	ReleaseSysCache(tuple);
+	return base;
 }
 
 /* Appends an object: each type's qualified name to the digest of its definition. */
@@ -79,8 +111,8 @@ definition(Oid type)
 			   " FROM pg_type t WHERE t.oid = $1", true, 1, types, values, NULL) > 0 && lr_sql_text(0, 1))
 		text = MemoryContextStrdup(memory, lr_sql_text(0, 1));
 	lr_sql_end(&identity);
-	base = getBaseType(type);
-	if (base != type && base >= FirstNormalObjectId)
+	base = base_of(type);
+	if (base >= FirstNormalObjectId)
 		text = psprintf("%s over %s", text ? text : "", definition(base));
 	return text ? text : pstrdup("");
 }
