@@ -39,15 +39,15 @@ sub blocks_of
 sub run_page
 {
 	my ($page, @blocks) = @_;
-	my $mark = "\n---- end of block ----\n";
+	my $mark = '---- end of block ----';
 	my $script = "\\pset format aligned\n\\pset tuples_only off\n\\pset footer off\n\\set SHOW_CONTEXT never\n";
 	foreach my $block (@blocks)
 	{
 		$script .= "\\set ON_ERROR_STOP " . ($block->{fails} ? 'off' : 'on') . "\n$block->{sql}\n\\echo '$mark'\n\\warn '$mark'\n";
 	}
 	my (undef, $out, $err) = in_psql($node, $script, $page);
-	my @outs = split /\Q$mark\E\n?/, $out, -1;
-	my @errs = split /\Q$mark\E\n?/, $err, -1;
+	my @outs = split /^\Q$mark\E\n?/m, $out, -1;
+	my @errs = split /^\Q$mark\E\n?/m, $err, -1;
 	cmp_ok(scalar(@blocks), '>', 0, "$page.md has examples");
 	foreach my $i (0 .. $#blocks)
 	{
