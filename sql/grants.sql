@@ -28,7 +28,7 @@ GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_p
 
 -- Operators run the routing, and switch owners on and off.
 GRANT EXECUTE ON FUNCTION leadroute.submit_lead(jsonb, regclass), leadroute.attachment_of(regclass), leadroute.lead_of(regclass, text),
-    leadroute.key_of(regclass, record),
+    leadroute.key_of(regclass, "any"),
     leadroute.route_lead(bigint, text), leadroute.route_leads(bigint[], text), leadroute.route_pending(regclass, bigint),
     leadroute.generate_leads(bigint, bigint)
     TO leadroute_operator;

@@ -264,10 +264,10 @@ END;
 COMMENT ON FUNCTION leadroute.attachment_of(regclass) IS
     'Returns how a table, or the partitioned table that it belongs to, is attached: source id, the attached table, its key; no row if it is not.';
 
-CREATE FUNCTION leadroute.key_of(relation regclass, lead record) RETURNS text
+CREATE FUNCTION leadroute.key_of(relation regclass, VARIADIC key "any") RETURNS text
     LANGUAGE c STABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_key_of';
-COMMENT ON FUNCTION leadroute.key_of(regclass, record) IS
-    'Returns the key of a row as lead_keys and lead_of() know it, whatever the session''s settings. relation: an attached table, or a partition of one. lead: its row, such as t.* in SELECT leadroute.key_of(''leads'', t.*) FROM leads t. Raises 55000 for a table that is not attached, 42804 for a row of another table.';
+COMMENT ON FUNCTION leadroute.key_of(regclass, "any") IS
+    'Returns the key of a row as lead_keys and lead_of() know it, whatever the session''s settings. relation: an attached table, or a partition of one. key: the columns of its primary key, in their order, as in SELECT leadroute.key_of(''leads'', l.lead_id) FROM leads l. Raises 55000 for a table that is not attached, 42804 for other columns.';
 
 -- Partitions that come later get the triggers too; those that leave lose them; a dropped table is detached.
 CREATE FUNCTION leadroute.partitions_changed() RETURNS event_trigger

@@ -69,7 +69,7 @@ BEGIN
             HINT = 'Give {"column": value, …}, such as {"email": "…", "country": "DE"}.';
     END IF;
     target := coalesce(target, pg_catalog.to_regclass('leads'));
-    SELECT a.root INTO attachment FROM leadroute.attachment_of(target) a;
+    SELECT a.root, a.key_columns INTO attachment FROM leadroute.attachment_of(target) a;
     IF attachment.root IS NULL THEN
         RAISE object_not_in_prerequisite_state USING MESSAGE = pg_catalog.format('table %s is not attached', coalesce(target::text, '"leads"')),
             HINT = 'Name an attached table as the second argument, or call leadroute.setup().';
@@ -83,9 +83,10 @@ BEGIN
         RAISE undefined_column USING MESSAGE = pg_catalog.format('table %s has no column %s', target, unknown),
             HINT = 'Put what has no column into "attributes".';
     END IF;
-    EXECUTE pg_catalog.format('INSERT INTO %1$s AS inserted %2$s RETURNING leadroute.key_of($2, inserted.*)', target,
+    EXECUTE pg_catalog.format('INSERT INTO %1$s AS inserted %2$s RETURNING leadroute.key_of($2, %3$s)', target,
                    CASE WHEN columns IS NULL THEN 'DEFAULT VALUES'
-                        ELSE pg_catalog.format('(%1$s) SELECT %1$s FROM pg_catalog.jsonb_populate_record(NULL::%2$s, $1)', columns, target) END)
+                        ELSE pg_catalog.format('(%1$s) SELECT %1$s FROM pg_catalog.jsonb_populate_record(NULL::%2$s, $1)', columns, target) END,
+                   (SELECT pg_catalog.string_agg(pg_catalog.format('inserted.%I', c), ', ' ORDER BY i) FROM pg_catalog.unnest(attachment.key_columns) WITH ORDINALITY AS u (c, i)))
         INTO STRICT key USING lead, target;
     RETURN QUERY SELECT d.* FROM leadroute.decisions d
         WHERE d.lead_id = leadroute.lead_of(attachment.root, key) AND d.current;

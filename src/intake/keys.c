@@ -24,6 +24,7 @@
 
 PG_FUNCTION_INFO_V1(leadroute_key_of);
 
+static char *key_text_of(const LrSource *source, const Datum *values);
 static bool depends_on_settings(Oid type);
 
 /* Finds how a type becomes text, in the current memory context. */
@@ -41,9 +42,24 @@ lr_key_text_init(LrKeyText *key_text, Oid type)
 	fmgr_info_cxt(function, &key_text->function, CurrentMemoryContext);
 }
 
-/* Returns the text form of a row's key: of one column its own, of several a JSON array of theirs. */
+/* Returns the text form of a row's key. */
 char *
 lr_lead_key(const LrSource *source, TupleTableSlot *slot)
+{
+	Datum		values[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < source->nkeys; i++)
+	{
+		bool		isnull;
+
+		values[i] = slot_getattr(slot, source->keys[i], &isnull);
+	}
+	return key_text_of(source, values);
+}
+
+/* Returns the text form of a key's values: of one column its own, of several a JSON array of theirs. */
+static char *
+key_text_of(const LrSource *source, const Datum *values)
 {
 	StringInfoData key;
 	int			nest = -1;
@@ -56,11 +72,9 @@ lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 	initStringInfo(&key);
 	for (int i = 0; i < source->nkeys; i++)
 	{
-		bool		isnull;
-		Datum		value = slot_getattr(slot, source->keys[i], &isnull);
 		LrKeyText  *key_text = &source->key_text[i];
-		char	   *field = key_text->casts ? TextDatumGetCString(FunctionCall1Coll(&key_text->function, InvalidOid, value))
-			: OutputFunctionCall(&key_text->function, value);
+		char	   *field = key_text->casts ? TextDatumGetCString(FunctionCall1Coll(&key_text->function, InvalidOid, values[i]))
+			: OutputFunctionCall(&key_text->function, values[i]);
 
 		if (source->nkeys == 1)
 			appendStringInfoString(&key, field);
@@ -76,29 +90,28 @@ lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 	return key.data;
 }
 
-/* Returns the text form of a row's key; see the SQL comment. */
+/* Returns the text form of a key; see the SQL comment. */
 Datum
 leadroute_key_of(PG_FUNCTION_ARGS)
 {
 	Relation	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(1);
-	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
 	const LrSource *source = lr_source(rel);
-	TupleTableSlot *slot;
-	char	   *key;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		fits = PG_NARGS() == source->nkeys + 1;
 
-	if (HeapTupleHeaderGetTypeId(row) != rel->rd_rel->reltype)
+	for (int i = 0; i < source->nkeys && fits; i++)
+	{
+		fits = !PG_ARGISNULL(i + 1) &&
+			get_fn_expr_argtype(fcinfo->flinfo, i + 1) == TupleDescAttr(source->desc, source->keys[i] - 1)->atttypid;
+		values[i] = PG_GETARG_DATUM(i + 1);
+	}
+	if (!fits)
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("the row is not one of table \"%s\"", RelationGetRelationName(rel)),
-				errhint("Give the table's own row: SELECT leadroute.key_of('table', t.*) FROM table t."));
-	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
-	ItemPointerSetInvalid(&tuple.t_self);
-	ExecStoreHeapTuple(&tuple, slot, false);
-	key = lr_lead_key(source, slot);
-	ExecDropSingleTupleTableSlot(slot);
+				errmsg("these are not the columns of the key of table \"%s\"", RelationGetRelationName(rel)),
+				errhint("Give them as they are, in their order: see key_columns in leadroute.attached_tables."));
 	table_close(rel, NoLock);
-	PG_RETURN_TEXT_P(cstring_to_text(key));
+	PG_RETURN_TEXT_P(cstring_to_text(key_text_of(source, values)));
 }
 
 /* Returns the text form of a lead's key; NULL if it has none. */

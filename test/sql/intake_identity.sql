@@ -52,11 +52,12 @@ SELECT count(*) AS unrouted FROM leadroute.unrouted('composites');
 SELECT count(*) AS problems FROM leadroute.reconcile('composites');
 SELECT leadroute.route_lead(k.lead_id) = s.run_id AS found FROM leadroute.lead_keys k JOIN leadroute.lead_states s USING (lead_id, source_id)
     JOIN leadroute.attached_tables t USING (source_id) WHERE t.relation_name LIKE 'intake_identity.%' ORDER BY t.relation_name COLLATE "C";
-SELECT leadroute.lead_of('composites', leadroute.key_of('composites', c.*)) IS NOT NULL AS found FROM composites c;
+SELECT leadroute.lead_of('composites', leadroute.key_of('composites', a, b, c, d, e, f, g)) IS NOT NULL AS found FROM composites c;
 SELECT outcome FROM leadroute.submit_lead('{"a": "y", "b": false, "c": "d", "d": "10.0.0.2", "e": "2026-02-28 12:00+00", "f": "2026-02-28", "g": 2}', 'composites');
 RESET DateStyle;
 RESET TimeZone;
-SELECT leadroute.key_of('uuids', c.*) FROM composites c;
+SELECT leadroute.key_of('uuids', c), 'another type' FROM composites;
+SELECT leadroute.key_of('composites', a, b, c) FROM composites;
 
 -- a changed key is the same lead still: by its own statement, by a trigger of the team's, or only in its text form
 SELECT lead_id AS lead FROM leadroute.lead_keys k JOIN leadroute.attached_tables t USING (source_id) WHERE t.relation = 'texts'::regclass \gset

@@ -74,14 +74,14 @@ TRUNCATE leads_2026;
 SELECT count(*) AS open, (SELECT count(*) FROM leads) AS rows FROM routed WHERE NOT closed;
 SELECT count(*) AS problems FROM leadroute.reconcile('leads');
 
--- a partition that leaves is a table like any other; that rows are in it that came before is of no account
+-- a partition that leaves is a table like any other: its leads are closed
 ALTER TABLE leads DETACH PARTITION leads_2025;
 ALTER TABLE leads DETACH PARTITION leads_later;
 SELECT relation, triggers FROM triggers ORDER BY relation COLLATE "C";
 INSERT INTO leads_2025 VALUES (30, 2025, 'DE');
 INSERT INTO later_tree SELECT i, 2041, 'DE' FROM generate_series(1, 100) AS i WHERE satisfies_hash_partition('leads_later'::regclass, 2, 1, i) LIMIT 1;
 SELECT count(*) FROM routed WHERE key ~ '"30"|"2041"';
--- and comes back: what it brings along is listed, and routed on request
+-- and comes back: whatever it brings along is listed, and routed on request
 ALTER TABLE leads ATTACH PARTITION leads_2025 FOR VALUES IN (2025);
 SELECT reason, count(*) FROM leadroute.unrouted('leads') GROUP BY 1;
 SELECT leadroute.route_pending('leads');

@@ -48,7 +48,7 @@ y@acme.example
 	route_leads => [ q{SELECT leadroute.route_leads('{1}')} ],
 	route_pending => [ q{SELECT leadroute.route_pending()} ],
 	attached_rows => [ q{SELECT * FROM leadroute.attached_rows('leads')}, q{SELECT * FROM leadroute.unrouted_leads}, q{SELECT * FROM leadroute.reconcile()} ],
-	key_of => [ q{SELECT leadroute.key_of('leads', l.*) FROM leads l} ],
+	key_of => [ q{SELECT leadroute.key_of('leads', l.lead_id) FROM leads l} ],
 	policy_mistakes => [ q{SELECT leadroute.policy_mistakes('{}')} ],
 	publish_policy => [ q{SELECT leadroute.publish_policy('x', document, '') FROM leadroute.policy_versions}, q{SELECT leadroute.setup('more_leads')} ],
 	activate_policy => [ q{SELECT leadroute.activate_policy('default', 1)} ],
