@@ -87,8 +87,9 @@ extern char *lr_key_of_lead(int source_id, int64 lead_id);
 typedef struct LrRowScan LrRowScan;
 
 extern LrRowScan *lr_rows_begin(const LrSource *source);
+extern LrRowScan *lr_rows_begin_locked(const LrSource *source, char **keys, int n);
 extern bool lr_rows_next(LrRowScan *scan, TupleTableSlot *slot);
 extern void lr_rows_end(LrRowScan *scan);
-extern bool lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot);
+extern bool lr_lead_fetch(const LrSource *source, int64 lead_id, bool lock, TupleTableSlot *slot);
 
 #endif

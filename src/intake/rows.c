@@ -4,6 +4,9 @@
  * A table is its owner's: planning a query on it may already run functions of theirs, in index predicates, statistics or
  * constraints. So it is read as its owner, in a security-restricted operation, by queries that touch nothing of ours; what
  * is ours is looked up apart from them.
+ *
+ * A row that is read to be routed is locked first: whoever changes or deletes it meanwhile comes before, and then it is read
+ * as it is by then, or after, and then finds the decision. The row's lock comes before that of its state, as in an UPDATE.
  */
 #include "intake/intake.h"
 
@@ -36,7 +39,7 @@ struct LrRowScan
 };
 
 static void read_as_owner(const LrSource *source, LrIdentity *saved);
-static char *key_condition(const LrSource *source);
+static char *key_condition(const LrSource *source, const char *key);
 static char *key_order(const LrSource *source);
 static char *table_name(const LrSource *source);
 static char *key_shown(const LrSource *source, const char *key);
@@ -53,6 +56,29 @@ lr_rows_begin(const LrSource *source)
 	SPI_connect();
 	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT t.* FROM %s t ORDER BY %s", table_name(source), key_order(source)),
 											 0, NULL, NULL, NULL, true, 0);
+	lr_restore_identity(&scan->identity);
+	return scan;
+}
+
+/* Begins to read the rows of some keys, each locked until the transaction ends; those that are gone are left out. */
+LrRowScan *
+lr_rows_begin_locked(const LrSource *source, char **keys, int n)
+{
+	LrRowScan  *scan = palloc0(sizeof(LrRowScan));
+	Oid			types[] = {TEXTARRAYOID};
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+	Datum		values[1];
+
+	for (int i = 0; i < n; i++)
+		elements[i] = CStringGetTextDatum(keys[i]);
+	values[0] = PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+	scan->source = source;
+	read_as_owner(source, &scan->identity);
+	scan->nest = lr_settings_enter("UTC");
+	SPI_connect();
+	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT t.* FROM pg_catalog.unnest($1) AS k JOIN %s t ON %s FOR NO KEY UPDATE OF t",
+															table_name(source), key_condition(source, "k")),
+											 1, types, values, NULL, false, 0);
 	lr_restore_identity(&scan->identity);
 	return scan;
 }
@@ -90,9 +116,9 @@ lr_rows_end(LrRowScan *scan)
 	lr_settings_leave(scan->nest);
 }
 
-/* Fetches the row of a lead into a slot, in the current memory context; false if it is gone. */
+/* Fetches the row of a lead into a slot, in the current memory context, and locks it if asked to; false if it is gone. */
 bool
-lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot)
+lr_lead_fetch(const LrSource *source, int64 lead_id, bool lock, TupleTableSlot *slot)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	LrIdentity	identity;
@@ -108,7 +134,8 @@ lr_lead_fetch(const LrSource *source, int64 lead_id, TupleTableSlot *slot)
 	read_as_owner(source, &identity);
 	nest = lr_settings_enter("UTC");
 	SPI_connect();
-	found = lr_sql(psprintf("SELECT t.* FROM %s t WHERE %s", table_name(source), key_condition(source)), true, 1, types, values, NULL) > 0;
+	found = lr_sql(psprintf("SELECT t.* FROM %s t WHERE %s%s", table_name(source), key_condition(source, "$1"), lock ? " FOR NO KEY UPDATE" : ""),
+				   !lock, 1, types, values, NULL) > 0;
 	if (found)
 	{
 		MemoryContext saved = MemoryContextSwitchTo(memory);
@@ -170,9 +197,9 @@ read_as_owner(const LrSource *source, LrIdentity *saved)
 	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
-/* SQL for: the row of alias t has the key whose text form is $1. An index on the key can serve it. */
+/* SQL for: the row of alias t has the key whose text form the SQL expression key gives. An index on the key can serve it. */
 static char *
-key_condition(const LrSource *source)
+key_condition(const LrSource *source, const char *key)
 {
 	StringInfoData sql;
 
@@ -186,9 +213,9 @@ key_condition(const LrSource *source)
 
 		appendStringInfo(&sql, "%st.%s::%s = ", i ? " AND " : "", quote_identifier(source->key_names[i]), type);
 		if (source->nkeys == 1)
-			appendStringInfoString(&sql, "$1");
+			appendStringInfoString(&sql, key);
 		else
-			appendStringInfo(&sql, "($1::pg_catalog.jsonb ->> %d)", i);
+			appendStringInfo(&sql, "(%s::pg_catalog.jsonb ->> %d)", key, i);
 		appendStringInfo(&sql, "::%s", type);
 	}
 	return sql.data;

@@ -18,6 +18,9 @@ PG_FUNCTION_INFO_V1(leadroute_route_lead);
 PG_FUNCTION_INFO_V1(leadroute_route_leads);
 PG_FUNCTION_INFO_V1(leadroute_route_pending);
 
+/* Rows that are locked at a time. */
+#define CATCH_UP_CHUNK 1000
+
 typedef struct Results
 {
 	int64		run_id;			/* of the last run */
@@ -28,6 +31,7 @@ static void keep_result(const LrRun *run, void *argument);
 static void route_by_id(const int64 *lead_ids, int n, const char *reason, Results *results);
 static int	source_of_lead(int64 lead_id);
 static List *attached_sources(FunctionCallInfo fcinfo);
+static int	add_locked(LrRouting *routing, const LrSource *source, char **keys, int n);
 static int64 catch_up(LrSource *source, int64 max);
 static bool is_decided(const LrSource *source, TupleTableSlot *slot);
 static int	compare_ids(const void *a, const void *b);
@@ -143,7 +147,7 @@ route_by_id(const int64 *lead_ids, int n, const char *reason, Results *results)
 			slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
 		}
 		saved = MemoryContextSwitchTo(scratch);
-		found = lr_lead_fetch(source, lead_ids[i], slot);
+		found = lr_lead_fetch(source, lead_ids[i], true, slot);
 		if (!found)
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -223,6 +227,9 @@ catch_up(LrSource *source, int64 max)
 	LrRowScan  *scan;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute catching up", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "leadroute keys to catch up", ALLOCSET_DEFAULT_SIZES);
+	char	   *keys[CATCH_UP_CHUNK];
+	int			n = 0;
 	int64		added = 0;
 	int64		total;
 
@@ -233,23 +240,47 @@ catch_up(LrSource *source, int64 max)
 
 	routing = lr_routing_begin(source, 'p', NULL, NULL, NULL);
 	scan = lr_rows_begin(source);
-	while (added < max && lr_rows_next(scan, slot))
+	while (added + n < max && lr_rows_next(scan, slot))
 	{
 		MemoryContext saved = MemoryContextSwitchTo(scratch);
-		bool		decided = is_decided(source, slot);
 
+		if (!is_decided(source, slot))
+			keys[n++] = MemoryContextStrdup(chunk, lr_lead_key(source, slot));
 		MemoryContextSwitchTo(saved);
 		MemoryContextReset(scratch);
-		if (decided)
-			continue;
-		lr_routing_add(routing, slot);
-		added++;
+		if (n == CATCH_UP_CHUNK)
+		{
+			added += add_locked(routing, source, keys, n);
+			n = 0;
+			MemoryContextReset(chunk);
+		}
 	}
+	added += add_locked(routing, source, keys, n);
 	lr_rows_end(scan);
 	total = lr_routing_end(routing);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(scratch);
+	MemoryContextDelete(chunk);
 	return total;
+}
+
+/* Adds the rows of some keys to a routing, each as it is once it is locked; returns how many are still there. */
+static int
+add_locked(LrRouting *routing, const LrSource *source, char **keys, int n)
+{
+	TupleTableSlot *slot;
+	LrRowScan  *scan;
+	int			added = 0;
+
+	if (n == 0)
+		return 0;
+	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
+	scan = lr_rows_begin_locked(source, keys, n);
+	for (; lr_rows_next(scan, slot); added++)
+		lr_routing_add(routing, slot);
+	lr_rows_end(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return added;
 }
 
 /* Tells whether a run has decided the lead of a row. */

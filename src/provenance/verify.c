@@ -217,7 +217,7 @@ read_current(LrRun *run, const Entry *entry, bool *isnull, Datum *values)
 		return false;
 	}
 	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
-	found = lr_lead_fetch(source, entry->lead_id, slot);
+	found = lr_lead_fetch(source, entry->lead_id, false, slot);
 	if (found)
 	{
 		reading.values = values;
