@@ -103,7 +103,7 @@ ORDER BY how, attribute;
 \echo
 \endif
 
-\echo 'Routing ':name': one COPY; leads, owners and the record of all decisions commit together'
+\echo 'Routing ':name': one COPY; leads, owners and the record commit together'
 \echo :line
 SELECT format('COPY %I (%s) FROM %L WITH (FORMAT csv, HEADER, DELIMITER %L, ENCODING %L, FORCE_NULL (%2$s))', :'leads_table',
               string_agg(quote_ident(name), ', ' ORDER BY place), :'leads', :'delimiter', :'encoding') AS copy
