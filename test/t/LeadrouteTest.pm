@@ -145,12 +145,8 @@ INSERT INTO leads (email, country) VALUES ('off@disabled.example', 'DE');
 });
 }
 
-# Returns all that the record's views and the states show, as text.
-sub views_of
-{
-	my ($node, $database) = @_;
-	return $node->safe_psql(
-		$database, q{
+# All that the record's views and the states show.
+our $views_query = q{
 SELECT 'state', * FROM leadroute.lead_states ORDER BY lead_id;
 SELECT 'decision', * FROM leadroute.decisions ORDER BY decision_id, as_of;
 SELECT 'step', * FROM leadroute.provenance ORDER BY decision_id, step_no;
@@ -159,7 +155,23 @@ SELECT 'unrouted', * FROM leadroute.unrouted_leads ORDER BY leads_table, lead_id
 SELECT 'history', * FROM leadroute.policy_history ORDER BY at, act, name, version;
 SELECT 'pool', * FROM leadroute.pool_revisions ORDER BY pool_revision_id;
 SELECT 'problem', * FROM leadroute.reconcile() ORDER BY 2, 3, 4;
-});
+};
+
+# The triggers of ours on all tables, a row each.
+our $triggers_query = q{
+SELECT t.tgrelid::regclass, t.tgname, t.tgparentid <> 0, t.tgenabled, pg_get_triggerdef(t.oid)
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.pronamespace = 'leadroute'::regnamespace ORDER BY t.tgrelid::regclass::text COLLATE "C", 2, 5};
+
+sub views_of
+{
+	my ($node, $database) = @_;
+	return $node->safe_psql($database, $views_query);
+}
+
+sub triggers_of
+{
+	my ($node, $database) = @_;
+	return $node->safe_psql($database, $triggers_query);
 }
 
 # Returns what verify_decision() says of every decision: number of decisions by verdict, place and values.
@@ -170,16 +182,6 @@ sub verdicts_of
 		$database, q{
 SELECT v.verdict, v.place, v.recorded, v.recomputed, count(*)
 FROM leadroute.decisions d, LATERAL leadroute.verify_decision(d.decision_id) v GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4});
-}
-
-# Returns the triggers of ours on all tables, a row each.
-sub triggers_of
-{
-	my ($node, $database) = @_;
-	return $node->safe_psql(
-		$database, q{
-SELECT t.tgrelid::regclass, t.tgname, t.tgparentid <> 0, t.tgenabled, pg_get_triggerdef(t.oid)
-FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE p.pronamespace = 'leadroute'::regnamespace ORDER BY t.tgrelid::regclass::text COLLATE "C", 2, 5});
 }
 
 # Kills the postmaster and all its children, at once, as a power cut would; returns when none is left.
