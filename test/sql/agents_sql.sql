@@ -140,5 +140,4 @@ SELECT leadroute.activate_policy('agents_sql', 2), leadroute.activate_policy('ag
 SELECT count(*) AS problems FROM leadroute.reconcile('leads');
 
 DROP SCHEMA agents_sql CASCADE;
-DELETE FROM leadroute.agents WHERE name = 'budget';
 DROP ROLE regress_lr_agent, regress_lr_agent_2, regress_lr_app;

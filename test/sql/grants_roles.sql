@@ -109,7 +109,6 @@ SELECT bool_or(has_table_privilege(r.rolname, i.inhrelid, 'SELECT, INSERT, UPDAT
 FROM pg_inherits i, pg_roles r WHERE i.inhparent = 'leadroute.entries'::regclass AND r.rolname LIKE 'regress_lr_%';
 
 DROP SCHEMA grants_roles CASCADE;
-DELETE FROM leadroute.agents WHERE name = 'grants_roles';
 DELETE FROM leadroute.pool_members WHERE pool_id = (SELECT pool_id FROM leadroute.pools WHERE name = 'grants_roles');
 DELETE FROM leadroute.pools WHERE name = 'grants_roles';
 DELETE FROM leadroute.owners WHERE reference LIKE 'grants _';

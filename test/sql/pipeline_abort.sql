@@ -30,4 +30,3 @@ RESET leadroute.on_error;
 INSERT INTO leads VALUES ('1', 'jane@acme.example', 'secret seats', '5');
 SELECT s.outcome, s.reason_code, p.capability, p.status, p.sqlstate, p.place FROM leadroute.lead_states s JOIN leadroute.provenance p ON p.decision_id = s.run_id WHERE s.lead_id = leadroute.lead_of('leads', '1') ORDER BY p.step_no;
 DROP SCHEMA pipeline_abort CASCADE;
-DELETE FROM leadroute.agents WHERE name = 'pipeline_abort';

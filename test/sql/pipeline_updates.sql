@@ -12,7 +12,7 @@ SELECT leadroute.activate_policy('pipeline_updates');
 CREATE TABLE leads (id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), name text UNIQUE, country text, region text, note text);
 SELECT leadroute.attach_table('leads', policy => 'pipeline_updates', reroute_on => '{country,region}') > 0 AS attached;
 CREATE VIEW decided AS
-    SELECT l.name, string_agg(d.reason_code || ' on ' || d.cause || CASE WHEN d.current THEN '' WHEN d.superseded_by IS NOT NULL THEN ', superseded' ELSE ', orphaned' END,
+    SELECT l.name, string_agg(d.reason_code || ' on ' || d.cause || CASE WHEN d.current THEN '' WHEN d.superseded_by IS NOT NULL THEN ', superseded' ELSE ', not current' END,
                               '; ' ORDER BY d.decision_id) AS decisions
     FROM leads l JOIN leadroute.decisions d ON d.lead_id = l.id GROUP BY l.name;
 INSERT INTO leads (name, country) VALUES ('a', 'DE'), ('b', 'FR'), ('c', NULL);
@@ -30,10 +30,14 @@ UPDATE leads SET region = name;
 INSERT INTO leads (name, country) VALUES ('b', 'FR'), ('d', 'FR') ON CONFLICT (name) DO UPDATE SET country = 'FR';
 SELECT name, decisions FROM decided WHERE name IN ('b', 'd') ORDER BY name;
 SELECT leads_table, problem FROM leadroute.reconcile('leads');
--- routing by UPDATE is off as well while routing is off
+-- while routing is off, a changed lead waits: its decision was on what it is no longer
 SET leadroute.enabled = off;
 UPDATE leads SET country = 'AT' WHERE name = 'd';
 RESET leadroute.enabled;
+SELECT name, decisions FROM decided WHERE name = 'd';
+SELECT l.name, u.reason, u.by_user = session_user AS by_me FROM leadroute.unrouted('leads') u JOIN leads l ON l.id = u.lead_id;
+SELECT count(*) AS problems FROM leadroute.reconcile('leads');
+SELECT leadroute.route_pending('leads');
 SELECT name, decisions FROM decided WHERE name = 'd';
 
 -- DELETE closes, by whose statement; the record stays
@@ -54,6 +58,20 @@ SELECT count(*) AS open FROM leadroute.lead_states s JOIN leads l ON l.id = s.le
 INSERT INTO leads (id, name, country) VALUES (:a, 'a', 'FR');
 SELECT outcome, reason_code, closed_at, closed_reason FROM leadroute.lead_states WHERE lead_id = :a;
 SELECT decisions FROM decided WHERE name = 'a';
+-- also where it waited in between
+DELETE FROM leads WHERE id = :a;
+SET leadroute.enabled = off;
+INSERT INTO leads (id, name, country) VALUES (:a, 'a', 'DE');
+RESET leadroute.enabled;
+SELECT leadroute.route_pending('leads');
+SELECT decisions FROM decided WHERE name = 'a';
+-- an id belongs to one table
+CREATE TABLE others (id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), name text);
+SELECT leadroute.attach_table('others', policy => 'pipeline_updates') > 0 AS attached;
+\set VERBOSITY sqlstate
+INSERT INTO others (id) VALUES (:a);
+\set VERBOSITY default
+SELECT count(*) AS still_theirs FROM leadroute.lead_states s JOIN leadroute.attached_tables t USING (source_id) WHERE s.lead_id = :a AND t.relation = 'leads'::regclass;
 -- by a foreign key's cascade
 CREATE TABLE parents (name text PRIMARY KEY);
 INSERT INTO parents SELECT name FROM leads;

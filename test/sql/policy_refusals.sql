@@ -35,7 +35,7 @@ INSERT INTO conditions (condition) VALUES
     ('''[today,)''::daterange @> received_at::date'),
     ('to_char(received_at, ''TMMonth'') = ''x'''), ('to_date(country, ''TMMonth'') IS NULL'),
     -- what users made
-    ('policy_refusals.mine(country)'), ('country::policy_refusals.shade = ''dark'''), ('country::policy_refusals.code = ''x'''),
+    ('policy_refusals.mine(country)'), ('country::policy_refusals.shade = ''green'''), ('country::policy_refusals.code = ''x'''),
     ('country OPERATOR(policy_refusals.===) ''x'''), ('mine(country)'),
     -- tables by their names
     ('country::regclass = ''pg_class''::regclass'), ('has_table_privilege(''pg_class'', ''select'')'),

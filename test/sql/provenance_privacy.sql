@@ -102,7 +102,6 @@ SELECT way, errors(format('INSERT INTO provenance_privacy.mapped (login, source,
     CASE way WHEN 'unreadable' THEN 'markerstaff' END, '{"seats": "markerseats"}')) AS error FROM ways ORDER BY way COLLATE "C";
 
 DROP SCHEMA provenance_privacy CASCADE;
-DELETE FROM leadroute.agents WHERE name = 'provenance_privacy';
 DELETE FROM leadroute.firmographics WHERE domain = 'markerdomain.example';
 DELETE FROM leadroute.pool_members WHERE pool_id = (SELECT pool_id FROM leadroute.pools WHERE name = 'provenance_privacy');
 DELETE FROM leadroute.pools WHERE name = 'provenance_privacy';
