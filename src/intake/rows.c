@@ -39,6 +39,7 @@ struct LrRowScan
 };
 
 static void read_as_owner(const LrSource *source, LrIdentity *saved);
+static char *columns(const LrSource *source);
 static char *key_condition(const LrSource *source, const char *key);
 static char *key_order(const LrSource *source);
 static char *table_name(const LrSource *source);
@@ -54,7 +55,7 @@ lr_rows_begin(const LrSource *source)
 	read_as_owner(source, &scan->identity);
 	scan->nest = lr_settings_enter("UTC");
 	SPI_connect();
-	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT t.* FROM %s t ORDER BY %s", table_name(source), key_order(source)),
+	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT %s FROM %s t ORDER BY %s", columns(source), table_name(source), key_order(source)),
 											 0, NULL, NULL, NULL, true, 0);
 	lr_restore_identity(&scan->identity);
 	return scan;
@@ -134,7 +135,7 @@ lr_lead_fetch(const LrSource *source, int64 lead_id, bool lock, TupleTableSlot *
 	read_as_owner(source, &identity);
 	nest = lr_settings_enter("UTC");
 	SPI_connect();
-	found = lr_sql(psprintf("SELECT t.* FROM %s t WHERE %s%s", table_name(source), key_condition(source, "$1"), lock ? " FOR NO KEY UPDATE" : ""),
+	found = lr_sql(psprintf("SELECT %s FROM %s t WHERE %s%s", columns(source), table_name(source), key_condition(source, "$1"), lock ? " FOR NO KEY UPDATE" : ""),
 				   !lock, 1, types, values, NULL) > 0;
 	if (found)
 	{
@@ -197,6 +198,26 @@ read_as_owner(const LrSource *source, LrIdentity *saved)
 	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
+/* SQL for: all columns of alias t, in their places. A dropped one keeps its place in the rows as we read them, but not in t.*. */
+static char *
+columns(const LrSource *source)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < source->desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(source->desc, i);
+
+		appendStringInfoString(&sql, i ? ", " : "");
+		if (column->attisdropped)
+			appendStringInfoString(&sql, "NULL");
+		else
+			appendStringInfo(&sql, "t.%s", quote_identifier(NameStr(column->attname)));
+	}
+	return sql.data;
+}
+
 /* SQL for: the row of alias t has the key whose text form the SQL expression key gives. An index on the key can serve it. */
 static char *
 key_condition(const LrSource *source, const char *key)
@@ -208,8 +229,8 @@ key_condition(const LrSource *source, const char *key)
 	{
 		Form_pg_attribute column = TupleDescAttr(source->desc, source->keys[i] - 1);
 
-		/* not to a domain: its checks are somebody's functions */
-		const char *type = format_type_extended(getBaseType(column->atttypid), -1, FORMAT_TYPE_FORCE_QUALIFY);
+		/* not to a domain: its checks are somebody's functions. Without the flag, char(n) and bit(n) would become of length 1. */
+		const char *type = format_type_extended(getBaseType(column->atttypid), -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 
 		appendStringInfo(&sql, "%st.%s::%s = ", i ? " AND " : "", quote_identifier(source->key_names[i]), type);
 		if (source->nkeys == 1)
