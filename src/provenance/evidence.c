@@ -20,6 +20,7 @@
 #include "provenance/provenance.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -375,7 +376,7 @@ lr_get_string(LrReader *in)
 {
 	uint64		length = lr_get_varint(in);
 
-	if (length > (uint64) (in->end - in->at))
+	if (length > (uint64) (in->end - in->at) || !pg_verifymbstr(in->at, (int) length, true))
 		damaged();
 	return pnstrdup(lr_get_bytes(in, (int) length), length);
 }
@@ -428,7 +429,7 @@ get_fact(LrReader *in, int fact)
 					uint64		length = lr_get_varint(in);
 
 					nulls[i] = length == 0;
-					if (length > (uint64) (in->end - in->at) + 1)
+					if (length > (uint64) (in->end - in->at) + 1 || (length > 1 && !pg_verifymbstr(in->at, (int) length - 1, true)))
 						damaged();
 					elements[i] = length ? PointerGetDatum(cstring_to_text_with_len(lr_get_bytes(in, (int) length - 1), (int) length - 1)) : (Datum) 0;
 				}
@@ -497,7 +498,9 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 		LrEvidenceStep *recorded = &evidence->steps[i];
 		const unsigned char *bits;
 
-		recorded->status = (LrStepStatus) *lr_get_bytes(&in, 1);
+		recorded->status = (LrStepStatus) (unsigned char) *lr_get_bytes(&in, 1);
+		if (recorded->status > LR_STEP_FAILED)
+			damaged();
 		if (recorded->status == LR_STEP_FAILED)
 		{
 			recorded->sqlstate = pnstrdup(lr_get_bytes(&in, 5), 5);
@@ -510,6 +513,8 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 		{
 			recorded->known = 1;
 			recorded->values[0] = get_fact(&in, step->first_fact);
+			if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(recorded->values[0])))
+				damaged();
 		}
 		else
 		{

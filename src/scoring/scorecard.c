@@ -236,7 +236,7 @@ run(LrStep *step, LrRun *run)
 	const Scorecard *card = step->config;
 	LrEvaluator *evaluator = run->batch->policy->evaluator;
 	StringInfo	detail = lr_detail_make();
-	int			score = card->base;
+	int64		score = card->base;
 	const char *tier = NULL;
 
 	for (int c = 0; c < card->ncharacteristics; c++)
@@ -271,7 +271,7 @@ run(LrStep *step, LrRun *run)
 			tier = card->tiers[i].name;
 	}
 	run->steps[step->number].detail = detail;
-	lr_run_set(run, LR_SCORE, Int32GetDatum(score));
+	lr_run_set(run, LR_SCORE, Int32GetDatum((int32) score));
 	lr_run_set_text(run, LR_TIER, tier);
 }
 
@@ -288,7 +288,7 @@ unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 		const Characteristic *characteristic = &card->characteristics[c];
 		int			taken = (int) lr_get_varint(&in);
 
-		if (taken > characteristic->nbins)
+		if (taken < 0 || taken > characteristic->nbins)
 			break;
 		appendStringInfo(json, "%s{\"code\": ", c ? ", " : "");
 		escape_json(json, characteristic->code);
