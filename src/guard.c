@@ -50,6 +50,12 @@ lr_guard(void (*body) (void *argument), void *argument, int *sqlstate)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 
+	/* up to PostgreSQL 16 there are no subtransactions while parallel workers run, when views unfold entries: nothing is caught then */
+	if (IsInParallelMode())
+	{
+		body(argument);
+		return true;
+	}
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();

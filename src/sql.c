@@ -7,6 +7,7 @@
  */
 #include "leadroute.h"
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -56,8 +57,9 @@ lr_sql(const char *command, bool read_only, int nargs, const Oid *types, const D
 {
 	int			code;
 
+	/* beside parallel workers no new snapshot can be taken */
 	if (read_only)
-		PushActiveSnapshot(GetLatestSnapshot());
+		PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
 	code = SPI_execute_with_args(command, nargs, (Oid *) types, (Datum *) values, nulls, read_only, 0);
 	if (read_only)
 		PopActiveSnapshot();
