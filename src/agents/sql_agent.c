@@ -24,6 +24,7 @@ typedef struct Call
 {
 	LrStep	   *step;
 	LrRun	   *run;
+	FmgrInfo   *function;
 	Datum		result;
 	bool		isnull;
 } Call;
@@ -37,9 +38,26 @@ void
 lr_sql_agent_run(LrStep *step, LrRun *run)
 {
 	Call		work = {.step = step,.run = run,.isnull = true};
-	int			sqlstate;
+	FmgrInfo	again;
+	bool		running = step->agent->running;
+	volatile bool done = false;
+	int			sqlstate = 0;
 
-	if (!lr_guard(call, &work, &sqlstate))
+	/* a function of language SQL keeps its state where it was looked up: one that comes back to itself needs another place */
+	if (step->agent->running)
+		fmgr_info_cxt(step->agent->function.fn_oid, &again, CurrentMemoryContext);
+	work.function = step->agent->running ? &again : &step->agent->function;
+	step->agent->running = true;
+	PG_TRY();
+	{
+		done = lr_guard(call, &work, &sqlstate);
+	}
+	PG_FINALLY();
+	{
+		step->agent->running = running;
+	}
+	PG_END_TRY();
+	if (!done)
 		lr_run_fail(run, step, sqlstate, NULL);
 	else if (work.isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(work.result)))
 		lr_run_fail(run, step, ERRCODE_INVALID_PARAMETER_VALUE, "output_not_an_object");
@@ -61,7 +79,7 @@ call(void *argument)
 	SetUserIdAndSecContext(agent->owner, identity.context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	nest = NewGUCNestLevel();
 	(void) lr_search_path_enter();
-	InitFunctionCallInfoData(*fcinfo, &agent->function, 1, InvalidOid, NULL, NULL);
+	InitFunctionCallInfoData(*fcinfo, work->function, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = JsonbPGetDatum(input_of(work->run, work->step));
 	fcinfo->args[0].isnull = false;
 	pgstat_init_function_usage(fcinfo, &usage);

@@ -27,6 +27,7 @@ typedef struct LrAgent
 	bool		changed;		/* the function is no longer what was registered */
 	bool		deprecated;
 	FmgrInfo	function;		/* of an SQL agent */
+	bool		running;		/* further out in this session */
 	Oid			owner;			/* whom it runs as */
 } LrAgent;
 
