@@ -16,6 +16,8 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
+#define MAX_STEPS 32
+
 static const char *const document_members[] = {"leadroute", "description", "timezone", "steps", "rules", "justifications", NULL};
 static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", NULL};
 static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
@@ -74,9 +76,9 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	policy->steps = palloc0(sizeof(LrStep) * Max(policy->nsteps, 1));
 	if (steps && policy->nsteps == 0)
 		lr_mistake(mistakes, "steps", "Name at least one, such as {\"capability\": \"validateContact\"}.", "is empty");
-	if (policy->nsteps > 32)
+	if (policy->nsteps > MAX_STEPS)
 	{
-		lr_mistake(mistakes, "steps", NULL, "has more than 32 steps");
+		lr_mistake(mistakes, "steps", NULL, "has more than %d steps", MAX_STEPS);
 		return policy;
 	}
 	for (int i = 0; i < policy->nsteps; i++)
@@ -120,7 +122,8 @@ read_header(Compilation *c, json_t *document)
 static void
 make_scope(Compilation *c, json_t *steps, const char *timezone)
 {
-	int			nsteps = steps ? (int) json_array_size(steps) : 0;
+	/* more are refused in a moment; a row has no room for any number of columns */
+	int			nsteps = steps ? Min((int) json_array_size(steps), MAX_STEPS) : 0;
 	char	  **extra = palloc(sizeof(char *) * Max(nsteps, 1));
 	int			nextra = 0;
 
