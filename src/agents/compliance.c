@@ -256,7 +256,7 @@ channel_permitted(const Channel *channel, const char *basis, const char **reason
 	else if (jurisdiction->max_age_days > 0 && run->isnull[LR_CONSENT_AT])
 		*reason = "consent_undated";
 	else if (jurisdiction->max_age_days > 0 &&
-			 run->batch->as_of - DatumGetTimestampTz(run->values[LR_CONSENT_AT]) > (int64) jurisdiction->max_age_days * USECS_PER_DAY)
+			 DatumGetTimestampTz(run->values[LR_CONSENT_AT]) < run->batch->as_of - (int64) jurisdiction->max_age_days * USECS_PER_DAY)
 		*reason = "consent_expired";
 	else if (!consent_names_channel(run, channel->name))
 		*reason = "channel_not_consented";
