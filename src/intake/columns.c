@@ -23,16 +23,15 @@ static void push_column(JsonbParseState **state, Form_pg_attribute column, Datum
 static void push_datum(JsonbParseState **state, Oid type, Datum value);
 static void push_string(JsonbParseState **state, const char *string, int length);
 
-/* Returns the columns of a row that map to no attribute, as a jsonb object. */
+/* Returns the columns of a row that map to no attribute, as a jsonb object; own is the value of one that maps to it, or NULL. */
 Datum
-lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot)
+lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot, const Datum *own)
 {
 	JsonbParseState *state = NULL;
-	const LrColumn *own = &source->columns[LR_ATTRIBUTES];
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	if (own->kind == LR_COLUMN_DIRECT && !slot->tts_isnull[own->attnum - 1])
-		push_members(&state, DatumGetJsonbP(slot->tts_values[own->attnum - 1]));
+	if (own)
+		push_members(&state, DatumGetJsonbP(*own));
 	for (int i = 0; i < source->nrest; i++)
 	{
 		AttrNumber	attnum = source->rest[i];

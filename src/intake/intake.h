@@ -54,7 +54,7 @@ typedef struct LrSource
 	bool		key_plain;		/* all key columns are classed plain */
 	LrColumn	columns[LR_N_ATTRIBUTES];
 	LrClass		classes[LR_N_ATTRIBUTES];
-	bool		converts;
+	bool		follows_settings;	/* a conversion does, such as that of text to a time */
 	int			nrest;			/* columns that are reachable in attributes */
 	AttrNumber *rest;
 	int			nplain_keys;	/* members of attributes that are classed plain */
@@ -76,7 +76,7 @@ extern char *lr_lead_key(const LrSource *source, TupleTableSlot *slot);
 extern int64 lr_lead_id_direct(const LrSource *source, TupleTableSlot *slot);
 
 /* columns.c */
-extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot);
+extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot, const Datum *own);
 
 /* keys.c */
 extern void lr_key_text_init(LrKeyText *key_text, Oid type);

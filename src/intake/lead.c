@@ -31,6 +31,8 @@ static void set_unreadable(LrRun *run, int attribute, int sqlstate);
 void
 lr_lead_read(const LrSource *source, TupleTableSlot *slot, LrRun *run)
 {
+	int			nest = source->follows_settings ? lr_settings_enter("UTC") : -1;
+
 	run->unreadable = -1;
 	slot_getallattrs(slot);
 	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
@@ -69,13 +71,17 @@ lr_lead_read(const LrSource *source, TupleTableSlot *slot, LrRun *run)
 				}
 		}
 	}
+	lr_settings_leave(nest);
 	if (source->nrest > 0)
 	{
-		Conversion	building = {.source = source,.slot = slot,.isnull = true};
+		Conversion	building = {.source = source,.slot = slot,.value = run->values[LR_ATTRIBUTES],.isnull = run->isnull[LR_ATTRIBUTES]};
 		int			sqlstate;
 
 		if (!lr_guard(build_attributes, &building, &sqlstate))
+		{
+			building.isnull = true;
 			set_unreadable(run, LR_ATTRIBUTES, sqlstate);
+		}
 		run->values[LR_ATTRIBUTES] = building.value;
 		run->isnull[LR_ATTRIBUTES] = building.isnull;
 	}
@@ -117,7 +123,7 @@ build_attributes(void *argument)
 	/* what making JSON leaves behind is several times its size */
 	ResetExprContext(scratch);
 	saved = MemoryContextSwitchTo(scratch->ecxt_per_tuple_memory);
-	value = lr_columns_to_jsonb(building->source, building->slot);
+	value = lr_columns_to_jsonb(building->source, building->slot, building->isnull ? NULL : &building->value);
 	MemoryContextSwitchTo(saved);
 	building->value = datumCopy(value, false, -1);
 	building->isnull = false;

@@ -333,7 +333,7 @@ read_column(LrSource *source, Relation rel, int attribute, const char *name)
 				errhint("Map another column, or add a generated column of that type."));
 	column->kind = LR_COLUMN_CONVERTED;
 	column->conversion = ExecInitExpr(expression, NULL);
-	source->converts = true;
+	source->follows_settings |= contain_mutable_functions((Node *) expression);
 }
 
 static bool
@@ -378,7 +378,13 @@ constant(int attribute, json_t *value, bool *isnull)
 	if (fact->type == BOOLOID && json_is_boolean(value))
 		return BoolGetDatum(json_is_true(value));
 	if (fact->type == TIMESTAMPTZOID && json_is_string(value))
-		return DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_string_value(value)), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	{
+		int			nest = lr_settings_enter("UTC");
+		Datum		moment = DirectFunctionCall3(timestamptz_in, CStringGetDatum(json_string_value(value)), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+
+		lr_settings_leave(nest);
+		return moment;
+	}
 	if (fact->type == TEXTARRAYOID && json_is_array(value))
 	{
 		int			n = (int) json_array_size(value);
