@@ -31,6 +31,14 @@ lr_search_path_enter(void)
 	return nest;
 }
 
+/* Sets what hardly any session has changed: not at all where it has not. */
+static void
+set_if_changed(const char *name, const char *value)
+{
+	if (strcmp(GetConfigOption(name, false, false), value) != 0)
+		set(name, value);
+}
+
 /* Pins the time zone and the forms of text, and the search path; returns what lr_settings_leave wants. */
 int
 lr_settings_enter(const char *timezone)
@@ -43,13 +51,19 @@ lr_settings_enter(const char *timezone)
 	set("IntervalStyle", "postgres");
 	set("extra_float_digits", "3");
 	set("bytea_output", "hex");
+	/* what conditions, and data in them, mean */
+	set_if_changed("standard_conforming_strings", "on");
+	set_if_changed("transform_null_equals", "off");
+	set_if_changed("array_nulls", "on");
+	set_if_changed("quote_all_identifiers", "off");
+	set_if_changed("timezone_abbreviations", "Default");
 	return nest;
 }
 
-/* Gives the session its own settings back. */
+/* Gives the session its own settings back, also from what an agent set meanwhile. */
 void
 lr_settings_leave(int nest)
 {
 	if (nest >= 0)
-		AtEOXact_GUC(true, nest);
+		AtEOXact_GUC(false, nest);
 }

@@ -46,6 +46,7 @@ typedef struct Definition
 
 static void define(void *argument);
 static Node *transform(const Definition *definition, List **literals);
+static bool use_c_collation(Node *node, void *context);
 static Node *raw_expression(const char *text);
 static Node *resolve_name(ParseState *pstate, ColumnRef *cref);
 static int	find_fact(const LrScope *scope, List *fields);
@@ -181,8 +182,25 @@ transform(const Definition *definition, List **literals)
 	expression = transformExpr(pstate, expression, EXPR_KIND_WHERE);
 	expression = coerce_to_boolean(pstate, expression, "a condition");
 	assign_expr_collations(pstate, expression);
+	(void) use_c_collation(expression, NULL);
 	free_parsestate(pstate);
 	return expression;
+}
+
+/* What has no collation of its own, such as attributes->>'city', would get the database's; here it is C, as for attributes. */
+static bool
+use_c_collation(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (!IsA(node, List) && !IsA(node, CaseWhen))
+	{
+		if (exprCollation(node) == DEFAULT_COLLATION_OID && !IsA(node, CollateExpr))
+			exprSetCollation(node, C_COLLATION_OID);
+		if (exprInputCollation(node) == DEFAULT_COLLATION_OID)
+			exprSetInputCollation(node, C_COLLATION_OID);
+	}
+	return expression_tree_walker(node, use_c_collation, context);
 }
 
 /* Parses one bare expression, nothing before or behind it. */
@@ -411,8 +429,12 @@ evaluate_conjunct(LrConjunct *conjunct, LrEvaluator *evaluator, int *sqlstate)
 	if (unlikely(conjunct->state == NULL))
 	{
 		MemoryContext saved = MemoryContextSwitchTo(evaluator->memory);
+		LrIdentity	identity;
 
+		/* who inserts needs no privilege on the functions of a condition */
+		lr_become_owner(&identity);
 		conjunct->state = ExecInitExpr(conjunct->expression, NULL);
+		lr_restore_identity(&identity);
 		MemoryContextSwitchTo(saved);
 	}
 	if (!conjunct->may_raise)

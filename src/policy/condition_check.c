@@ -47,6 +47,7 @@ static bool is_member_function(Oid function);
 static void check_operator(Node *node, CheckContext *context);
 static void check_literal(const Const *constant, const CheckContext *context);
 static bool holds_datetime(Oid type);
+static bool names_object(Oid type);
 pg_noreturn static void refuse(Node *node, const char *text, const char *hint, const char *what);
 pg_noreturn static void refuse_at(int location, const char *text, const char *hint, const char *what);
 
@@ -151,6 +152,8 @@ check_node(Node *node, CheckContext *context)
 	if (!IsA(node, List) && !IsA(node, CaseWhen) && !lr_type_is_allowed(exprType(node)))
 		refuse(node, context->text, "Cast to a built-in type such as integer, numeric, text or date.",
 			   "a condition can use built-in types, enums, and domains with built-in checks only");
+	if (!IsA(node, List) && !IsA(node, CaseWhen) && names_object(exprType(node)))
+		refuse(node, context->text, "Compare plain text instead.", "a condition cannot refer to objects of the database, whose definitions may change");
 	context->function_caller = node;
 	if (!IsA(node, List) && check_functions_in_node(node, refuse_function, context))
 		return true;
@@ -282,6 +285,29 @@ holds_datetime(Oid type)
 	return is_datetime_type(type) || type == TIMETZOID;
 }
 
+/* Tells whether values of a type stand for objects: with a text search configuration, functions read what it is at the moment. */
+static bool
+names_object(Oid type)
+{
+	switch (type)
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGTYPEOID:
+		case REGROLEOID:
+		case REGNAMESPACEOID:
+		case REGCOLLATIONOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
 static void
 refuse(Node *node, const char *text, const char *hint, const char *what)
 {
@@ -348,8 +374,11 @@ replace_casts(Node *node, void *context)
 	if (!IsA(node, CoerceViaIO))
 		return node;
 	cast = (CoerceViaIO *) node;
-	if (!is_datetime_type(cast->resulttype) || exprType((Node *) cast->arg) != TEXTOID)
+	if (!is_datetime_type(cast->resulttype))
 		return node;
+	/* varchar and char(n), and domains of them, are text as it stands */
+	if (exprType((Node *) cast->arg) != TEXTOID)
+		cast->arg = (Expr *) makeRelabelType(cast->arg, TEXTOID, -1, C_COLLATION_OID, COERCE_IMPLICIT_CAST);
 	if (IsA(cast->arg, CaseTestExpr))
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -414,6 +443,11 @@ may_raise_node(Node *node, void *context)
 		case T_ArrayCoerceExpr:
 		case T_MinMaxExpr:
 			return true;
+		case T_ArrayExpr:
+			/* of arrays, which may be of different lengths */
+			if (((ArrayExpr *) node)->multidims)
+				return true;
+			break;
 		default:
 			break;
 	}
@@ -434,10 +468,12 @@ lr_timezone_matters(Node *expression)
 	return timezone_node(expression, NULL);
 }
 
+/* Some functions are called immutable that nevertheless follow a setting. */
 static bool
-is_stable_function(Oid function, void *context)
+follows_settings(Oid function, void *context)
 {
-	return func_volatile(function) != PROVOLATILE_IMMUTABLE;
+	return func_volatile(function) != PROVOLATILE_IMMUTABLE || function == F_FLOAT4OUT || function == F_FLOAT8OUT || function == F_BYTEAOUT ||
+		function == F_INTERVAL_OUT || function == F_QUOTE_IDENT || function == F_CONVERT || function == F_CONVERT_FROM || function == F_CONVERT_TO;
 }
 
 static bool
@@ -445,7 +481,7 @@ timezone_node(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	if (check_functions_in_node(node, is_stable_function, NULL))
+	if (check_functions_in_node(node, follows_settings, NULL))
 		return true;
 	return expression_tree_walker(node, timezone_node, context);
 }
