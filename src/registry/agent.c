@@ -255,11 +255,15 @@ function_digest(Oid function, unsigned char *digest)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	char	   *definition;
+	int			nest;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	ReleaseSysCache(tuple);
+	/* its text follows settings such as quote_all_identifiers */
+	nest = lr_settings_enter("UTC");
 	definition = TextDatumGetCString(DirectFunctionCall1(pg_get_functiondef, ObjectIdGetDatum(function)));
+	lr_settings_leave(nest);
 	lr_sha256(definition, strlen(definition), digest);
 	return true;
 }
