@@ -95,6 +95,8 @@ SELECT leadroute.publish_policy('hardening_settings', '{
               {"name": "collation", "when": "attributes->>''word'' < ''a''", "outcome": "nurture", "reason": "upper"},
               {"name": "moment", "when": "consent_at >= ''2026-01-02 00:00+00''", "outcome": "nurture", "reason": "late"},
               {"name": "moving", "when": "(attributes->>''day'')::date IS NOT NULL", "outcome": "nurture", "reason": "day"},
+              {"name": "moving by another type", "when": "(attributes->>''day'')::name::date IS NOT NULL OR (attributes->>''day'')::varchar::timestamptz < as_of",
+               "outcome": "nurture", "reason": "other day"},
               {"name": "all", "when": "true", "outcome": "nurture", "reason": "other"}]}', 'test');
 SELECT leadroute.activate_policy('hardening_settings');
 CREATE TABLE setting (id bigint PRIMARY KEY, company text, region text, consent_at text, attributes json, extra text);
@@ -160,8 +162,9 @@ SELECT p.output ->> 'channels' AS channels, p.output ->> 'reason' AS reason FROM
 WHERE p.lead_id = leadroute.lead_of('consents', '1') AND p.capability = 'checkRegionalCompliance';
 
 -- views over entries beside parallel workers, in a session that has not compiled the policies yet
+SELECT source_id FROM leadroute.attached_tables WHERE relation = 'setting'::regclass \gset
 \c
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
-SELECT count(*) > 0 AS steps FROM leadroute.provenance;
+SELECT count(*) FROM leadroute.entries e, LATERAL leadroute.entry_steps(e.evidence, e.policy_version_id) s WHERE e.source_id = :source_id;
