@@ -376,14 +376,23 @@ replace_casts(Node *node, void *context)
 	cast = (CoerceViaIO *) node;
 	if (!is_datetime_type(cast->resulttype))
 		return node;
-	/* varchar and char(n), and domains of them, are text as it stands */
-	if (exprType((Node *) cast->arg) != TEXTOID)
-		cast->arg = (Expr *) makeRelabelType(cast->arg, TEXTOID, -1, C_COLLATION_OID, COERCE_IMPLICIT_CAST);
 	if (IsA(cast->arg, CaseTestExpr))
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("a condition cannot cast an array of texts to dates or times"),
 				errhint("Cast the one element that is meant."));
+	/* varchar, name and others say today as well */
+	if (exprType((Node *) cast->arg) != TEXTOID)
+	{
+		CoerceViaIO *text = makeNode(CoerceViaIO);
+
+		text->arg = cast->arg;
+		text->resulttype = TEXTOID;
+		text->resultcollid = C_COLLATION_OID;
+		text->coerceformat = COERCE_IMPLICIT_CAST;
+		text->location = -1;
+		cast->arg = (Expr *) text;
+	}
 	moving = makeNode(CaseWhen);
 	moving->expr = make_opclause(OID_TEXT_ICREGEXEQ_OP, BOOLOID, false, copyObject(cast->arg), text_constant("now|today|tomorrow|yesterday"),
 								 InvalidOid, C_COLLATION_OID);
