@@ -77,8 +77,8 @@ lr_rows_begin_locked(const LrSource *source, char **keys, int n)
 	read_as_owner(source, &scan->identity);
 	scan->nest = lr_settings_enter("UTC");
 	SPI_connect();
-	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT t.* FROM pg_catalog.unnest($1) AS k JOIN %s t ON %s FOR NO KEY UPDATE OF t",
-															table_name(source), key_condition(source, "k")),
+	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT %s FROM pg_catalog.unnest($1) AS k JOIN %s t ON %s FOR NO KEY UPDATE OF t",
+															columns(source), table_name(source), key_condition(source, "k")),
 											 1, types, values, NULL, false, 0);
 	lr_restore_identity(&scan->identity);
 	return scan;
