@@ -33,8 +33,7 @@ COMMENT ON COLUMN leadroute.digest_keys.key IS '32 random bytes.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.digest_keys
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
--- A session takes 64 ids at a time: one WAL record for many leads, gaps at its end.
-CREATE SEQUENCE leadroute.run_ids MAXVALUE 9007199254740991 CACHE 64;
+CREATE SEQUENCE leadroute.run_ids MAXVALUE 9007199254740991;
 COMMENT ON SEQUENCE leadroute.run_ids IS 'Run ids; unique, not dense.';
 
 CREATE TABLE leadroute.entries (

@@ -11,10 +11,12 @@
 
 #include "access/genam.h"
 #include "catalog/namespace.h"
+#include "commands/sequence.h"
 #include "executor/executor.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "leadroute supports PostgreSQL 15 to 18"
@@ -55,6 +57,17 @@ lr_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* Says in a WAL record which sequence it is of. */
+static inline void
+lr_sequence_record(xl_seq_rec *record, Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	record->locator = rel->rd_locator;
+#else
+	record->node = rel->rd_node;
 #endif
 }
 

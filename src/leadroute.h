@@ -194,6 +194,9 @@ extern int	lr_search_path_enter(void);
 extern int	lr_settings_enter(const char *timezone);
 extern void lr_settings_leave(int nest);
 
+/* ---- numbers.c: numbers from our sequences ---- */
+extern int64 lr_numbers_take(Oid sequence, int64 count);
+
 /* ---- guard.c: running what may raise ---- */
 extern bool lr_guard(void (*body) (void *argument), void *argument, int *sqlstate);
 extern bool lr_is_data_error(int sqlstate);

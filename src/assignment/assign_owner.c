@@ -16,7 +16,18 @@ static void configure(LrStep *step, json_t *json, json_t *document, const LrScop
 static void run(LrStep *step, LrRun *run);
 static void unfold(const LrStep *step, const char *detail, int length, StringInfo json);
 static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
-static void assign(LrRun *run);
+
+/* The turns that a batch draws from one pool. */
+typedef struct Draw
+{
+	LrPool	   *pool;
+	int			count;
+	int64		next;
+} Draw;
+
+static bool needs_turn(const LrRun *run);
+static Draw *find_draw(Draw *draws, int *ndraws, const LrRun *run);
+static void assign(LrRun *run, Draw *draw);
 
 const LrBuiltin lr_assign_owner = {
 	.capability = "assignOwner",
@@ -68,32 +79,63 @@ run(LrStep *step, LrRun *run)
 	}
 }
 
-/* Draws a turn for every run of a batch that leads to a pool. */
+/* Draws a turn for every run of a batch that leads to a pool: of each pool as many as it needs at once. */
 void
 lr_assign_batch(LrBatch *batch)
 {
+	Draw	   *draws = palloc(sizeof(Draw) * Max(batch->n, 1));
+	int			ndraws = 0;
+
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (batch->runs[i].outcome == LR_ASSIGNED && !batch->runs[i].unchanged)
-			assign(&batch->runs[i]);
+		if (needs_turn(&batch->runs[i]))
+			find_draw(draws, &ndraws, &batch->runs[i])->count++;
 	}
+	for (int i = 0; i < ndraws; i++)
+	{
+		lr_pool_record(draws[i].pool);
+		if (draws[i].pool->cycle > 0)
+			draws[i].next = lr_pool_draw(draws[i].pool, draws[i].count);
+	}
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (needs_turn(&batch->runs[i]))
+			assign(&batch->runs[i], find_draw(draws, &ndraws, &batch->runs[i]));
+	}
+	pfree(draws);
+}
+
+static bool
+needs_turn(const LrRun *run)
+{
+	return run->outcome == LR_ASSIGNED && !run->unchanged && run->turn < 0;
+}
+
+/* Finds what is drawn from the run's pool. */
+static Draw *
+find_draw(Draw *draws, int *ndraws, const LrRun *run)
+{
+	for (int i = 0; i < *ndraws; i++)
+	{
+		if (draws[i].pool->pool_id == run->pool_id)
+			return &draws[i];
+	}
+	draws[*ndraws] = (Draw) {.pool = lr_pool(run->pool_id)};
+	return &draws[(*ndraws)++];
 }
 
 static void
-assign(LrRun *run)
+assign(LrRun *run, Draw *draw)
 {
-	LrPool	   *pool = lr_pool(run->pool_id);
-
-	lr_pool_record(pool);
-	run->pool_revision_id = pool->revision_id;
-	if (pool->cycle == 0)
+	run->pool_revision_id = draw->pool->revision_id;
+	if (draw->pool->cycle == 0)
 	{
 		run->outcome = LR_NO_RULE;
 		run->reason = "no_available_member";
 		return;
 	}
-	run->turn = lr_pool_draw(pool);
-	run->owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, run->turn)];
+	run->turn = draw->next++;
+	run->owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, run->turn)];
 }
 
 /* Lists the rules that raised before the one that holds. */

@@ -12,7 +12,6 @@
 
 #include "catalog/pg_type.h"
 #include "catalog/namespace.h"
-#include "commands/sequence.h"
 #include "provenance/provenance.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -151,16 +150,16 @@ lr_pool_record(LrPool *pool)
 	lr_table_changed(LR_TABLE_POOL_REVISIONS);
 }
 
-/* Draws the next turn of a pool. */
+/* Draws the next turns of a pool; returns the first. */
 int64
-lr_pool_draw(LrPool *pool)
+lr_pool_draw(LrPool *pool, int count)
 {
 	if (!OidIsValid(pool->turns))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("pool %d has no sequence \"leadroute.pool_%d_turns\"", pool->pool_id, pool->pool_id),
 				errhint("Create it: CREATE SEQUENCE leadroute.pool_%d_turns MINVALUE 0 START 0.", pool->pool_id));
-	return nextval_internal(pool->turns, false);
+	return lr_numbers_take(pool->turns, count);
 }
 
 /* Returns whose turn it is: a place in owner_ids, or -1 if nobody is available. */

@@ -11,7 +11,6 @@
 #include "access/htup_details.h"
 #include "assignment/assignment.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "provenance/provenance.h"
@@ -173,7 +172,7 @@ lead_id_of(LrRouting *routing, TupleTableSlot *slot)
 	{
 		new_key = palloc(sizeof(NewKey));
 		new_key->key = key;
-		new_key->lead_id = lead_id = nextval_internal(lr_catalog()->lead_ids, false);
+		new_key->lead_id = lead_id = lr_numbers_take(lr_catalog()->lead_ids, 1);
 		routing->new_keys = lappend(routing->new_keys, new_key);
 	}
 	MemoryContextSwitchTo(saved);

@@ -10,7 +10,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "writer.h"
@@ -47,22 +46,24 @@ void
 lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 {
 	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
-	Oid			run_ids = lr_catalog()->run_ids;
 	bool		any_new = false;
-	bool		any_written = false;
+	int			nwritten = 0;
+	int64		next_run_id;
 
+	for (int i = 0; i < batch->n; i++)
+		nwritten += batch->runs[i].unchanged ? 0 : 1;
+	next_run_id = nwritten > 0 ? lr_numbers_take(lr_catalog()->run_ids, nwritten) : 0;
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrRun	   *run = &batch->runs[i];
 
-		run->run_id = run->unchanged ? run->supersedes : nextval_internal(run_ids, false);
-		any_written |= !run->unchanged;
+		run->run_id = run->unchanged ? run->supersedes : next_run_id++;
 		any_new |= !run->has_state;
 	}
 	/* the states first: they tell what an entry supersedes */
 	if (any_new)
 		write_new_states(recorder, batch);
-	if (any_written)
+	if (nwritten > 0)
 		write_entries(recorder, batch);
 	for (int i = 0; i < batch->n; i++)
 	{
