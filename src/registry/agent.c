@@ -24,6 +24,7 @@
 PG_FUNCTION_INFO_V1(leadroute_register_agent);
 PG_FUNCTION_INFO_V1(leadroute_deprecate_agent);
 
+static Oid	owner_of(Oid function);
 static bool function_digest(Oid function, unsigned char *digest);
 static void check_agent_function(Oid function);
 static void check_name(const char *value, const char *what);
@@ -90,12 +91,27 @@ resolve_function(LrAgent *agent, const char *signature, const unsigned char *dig
 	fcinfo->args[0].value = CStringGetTextDatum(signature);
 	fcinfo->args[0].isnull = false;
 	function = DatumGetObjectId(to_regprocedure(fcinfo));
-	if (fcinfo->isnull || !function_digest(function, now) || memcmp(now, digest, sizeof(now)) != 0)
+	/* given to another role, it would still run as the one that registered it */
+	if (fcinfo->isnull || owner_of(function) != agent->owner || !function_digest(function, now) || memcmp(now, digest, sizeof(now)) != 0)
 	{
 		agent->changed = true;
 		return;
 	}
 	fmgr_info_cxt(function, &agent->function, CurrentMemoryContext);
+}
+
+static Oid
+owner_of(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
 }
 
 /*

@@ -86,6 +86,15 @@ SELECT leadroute.attach_table('chain', policy => 'hardening_next') > 0 AS attach
 INSERT INTO chain VALUES (3, 3), (13, 2);
 SELECT c.id, s.outcome, s.reason_code FROM chain c JOIN leadroute.lead_states s ON s.lead_id = leadroute.lead_of('chain', c.id::text) ORDER BY c.id;
 
+-- an agent whose function went to another role stops: it would run as the one that registered it
+CREATE ROLE hardening_owner;
+ALTER FUNCTION next_of(jsonb) OWNER TO hardening_owner;
+INSERT INTO chain VALUES (30, 0);
+SELECT s.outcome FROM leadroute.lead_states s WHERE s.lead_id = leadroute.lead_of('chain', '30');
+SELECT p.sqlstate, p.place FROM leadroute.provenance p WHERE p.lead_id = leadroute.lead_of('chain', '30') AND p.status = 'failed';
+ALTER FUNCTION next_of(jsonb) OWNER TO CURRENT_USER;
+DROP ROLE hardening_owner;
+
 -- conditions and data mean the same whatever the session's settings
 SELECT leadroute.publish_policy('hardening_settings', '{
     "leadroute": 1, "steps": [{"capability": "assignOwner"}],
