@@ -149,9 +149,10 @@ sub rows_of
 	my ($database) = @_;
 	return $node->safe_psql(
 		$database, q{
-SELECT c.oid::regclass, regexp_replace(query_to_xml(format('SELECT count(*) AS c FROM ONLY %s', c.oid::regclass), false, true, '')::text, '\D', '', 'g')
+SELECT format('SELECT %L, count(*) FROM ONLY %s', c.oid::regclass, c.oid::regclass)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE relkind = 'r' AND nspname IN ('public', 'team', 'leadroute') ORDER BY c.oid::regclass::text COLLATE "C"});
+WHERE relkind = 'r' AND nspname IN ('public', 'team', 'leadroute') ORDER BY c.oid::regclass::text COLLATE "C" \gexec
+});
 }
 
 sub sequences_of
