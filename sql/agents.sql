@@ -17,7 +17,7 @@ COMMENT ON COLUMN leadroute.firmographics.industry IS 'In the spelling that rule
 COMMENT ON COLUMN leadroute.firmographics.region IS 'In the spelling that rules use.';
 
 CREATE FUNCTION leadroute.publish_jurisdictions(name text, document jsonb, reason text) RETURNS integer
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_jurisdictions';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_jurisdictions';
 COMMENT ON FUNCTION leadroute.publish_jurisdictions(text, jsonb, text) IS
     'Publishes jurisdiction rules for checkRegionalCompliance as the next version of that name (see docs/agents.md). Returns the version number. Policy versions published later pin it. Raises 22023 with every mistake and its place in the detail.';
 

@@ -89,6 +89,9 @@ BEGIN
             IF NEW.pool_id = OLD.pool_id THEN
                 RETURN NULL;
             END IF;
+            -- Its turns and its decisions go by the number.
+            RAISE foreign_key_violation USING MESSAGE = format('the id of pool %s cannot change', OLD.pool_id),
+                HINT = 'Rename the pool, or make a new one.';
         END IF;
         IF EXISTS (SELECT FROM leadroute.pool_members m WHERE m.pool_id = OLD.pool_id) THEN
             RAISE foreign_key_violation USING MESSAGE = format('pool %s has members', OLD.pool_id),
@@ -97,7 +100,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION leadroute.keep_members() IS 'Trigger of owners and pools: one that has rows in pool_members can neither go nor change its id. Raises 23503.';
+COMMENT ON FUNCTION leadroute.keep_members() IS 'Trigger of owners and pools: one that has rows in pool_members cannot go, nor change its id; no pool can change its id. Raises 23503.';
 CREATE TRIGGER keep_members AFTER DELETE OR UPDATE OF owner_id ON leadroute.owners FOR EACH ROW EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.owners FOR EACH STATEMENT EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members AFTER DELETE OR UPDATE OF pool_id ON leadroute.pools FOR EACH ROW EXECUTE FUNCTION leadroute.keep_members();

@@ -169,12 +169,12 @@ CREATE FUNCTION leadroute.attach_table(
     protected text[] DEFAULT '{}',
     reroute_on text[] DEFAULT '{}'
 ) RETURNS integer
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_attach_table';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_attach_table';
 COMMENT ON FUNCTION leadroute.attach_table(regclass, jsonb, jsonb, text, text[], text[]) IS
     'Makes a table''s rows leads. relation: an ordinary or partitioned table with a primary key, owned by the caller. mapping: lead attribute to column name or {"value": constant}; columns named like an attribute map by themselves, the rest is in attributes. classes: attribute to direct, personal, sensitive or plain; what is not listed is personal. policy: the policy that routes. protected: attributes that a rule or model may read only with a justification. reroute_on: columns whose UPDATE routes again. Returns the source id. Rows already there are listed in unrouted_leads and routed by route_pending(). Raises 42809 for what is no table, 42501 for somebody else''s, 55000 without a primary key or when attached already, 22023 for a wrong mapping.';
 
 CREATE FUNCTION leadroute.detach_table(relation regclass) RETURNS void
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_detach_table';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_detach_table';
 COMMENT ON FUNCTION leadroute.detach_table(regclass) IS
     'Ends the routing of a table''s rows. States and record stay. Raises 42501 for somebody else''s table, 55000 for one that is not attached.';
 

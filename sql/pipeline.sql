@@ -1,12 +1,12 @@
 -- pipeline: routing by hand, catching up, and submitting a lead for its decision.
 
 CREATE FUNCTION leadroute.route_lead(lead_id bigint, reason text DEFAULT '') RETURNS bigint
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_route_lead';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_route_lead';
 COMMENT ON FUNCTION leadroute.route_lead(bigint, text) IS
     'Routes one lead by hand. Where nothing changed since its current decision (attributes, policy version, outputs, rule, and the owner still an available member of the pool), that decision stands and is returned; otherwise a new run supersedes it. reason: for the record, no personal data. Returns the decision id. Raises 42704 if there is no such lead, 55000 if its row is gone or no policy is active.';
 
 CREATE FUNCTION leadroute.route_leads(lead_ids bigint[], reason text DEFAULT '') RETURNS TABLE (lead_id bigint, decision_id bigint, changed boolean)
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_route_leads';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_route_leads';
 COMMENT ON FUNCTION leadroute.route_leads(bigint[], text) IS
     'Routes many leads by hand, as route_lead() does, as a set. Returns each lead''s decision, and whether it is a new one. Raises as route_lead() does.';
 

@@ -70,7 +70,7 @@ COMMENT ON FUNCTION leadroute.policy_mistakes(jsonb) IS
     'Checks a policy document whole, without publishing it. Returns every mistake: its place as a path such as rules[3].when, the problem, and how to mend it; no row if there is none.';
 
 CREATE FUNCTION leadroute.publish_policy(name text, document jsonb, reason text) RETURNS integer
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_policy';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_policy';
 COMMENT ON FUNCTION leadroute.publish_policy(text, jsonb, text) IS
     'Publishes a document as the next version of a policy, immutable from then on, and not yet active. Returns the version number. A document equal to the newest version, dependencies included, gives that version again. Raises 22023 with every mistake and its place in the detail.';
 
@@ -80,7 +80,7 @@ COMMENT ON FUNCTION leadroute.activate_policy(text, integer, text) IS
     'Makes a version the one that decides, from the next statement of every session on. version: null for the newest. Returns the version number. Raises 42704 if there is none, 55000 if an agent of it is retired or it reads a protected attribute without a justification.';
 
 CREATE FUNCTION leadroute.rollback_policy(name text, reason text DEFAULT '') RETURNS integer
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_rollback_policy';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_rollback_policy';
 COMMENT ON FUNCTION leadroute.rollback_policy(text, text) IS
     'Makes the version active again that was active before the present one. Returns its number. Raises 42704 if there is no such policy, 55000 if there was no version before.';
 

@@ -41,12 +41,12 @@ INSERT INTO leadroute.agents (agent_id, name, version, capabilities, kind, descr
     (5, 'assignOwner', '1', '{assignOwner}', 'builtin', 'The first rule that holds chooses a pool, the pool rotates.');
 
 CREATE FUNCTION leadroute.register_agent(name text, version text, capabilities text[], function regprocedure, description text DEFAULT '') RETURNS integer
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_register_agent';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_register_agent';
 COMMENT ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text) IS
     'Registers one version of an SQL agent. capabilities: tags of the work it offers, other than the built-in ones. function: takes one jsonb, the lead''s attributes and the outputs so far, and returns jsonb, an object; it runs as its owner, who has to be the caller. Returns the agent id. Raises 42501 for somebody else''s function, 42P13 for one of another shape, 22023 for unusable names, 23505 if the version exists.';
 
 CREATE FUNCTION leadroute.deprecate_agent(name text, version text, retire boolean DEFAULT false) RETURNS void
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_deprecate_agent';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_deprecate_agent';
 COMMENT ON FUNCTION leadroute.deprecate_agent(text, text, boolean) IS
     'Marks an agent version deprecated: policy versions that name it go on, new ones cannot. retire: its steps fail from now on, too. Raises 42704 if there is none, 42501 for somebody else''s, 0A000 for a built-in one, 55000 if it is retired and retire is false.';
 

@@ -95,6 +95,12 @@ lr_catalog(void)
 	found.owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 
+	/* another extension than before: nothing that was made from the old one's tables is good */
+	if (memcmp(found.tables, catalog.tables, sizeof(found.tables)) != 0)
+	{
+		for (int i = 0; i < LR_N_TABLES; i++)
+			generations[i]++;
+	}
 	catalog = found;
 	catalog_valid = true;
 	return &catalog;
@@ -151,14 +157,15 @@ relation_invalidated(Datum argument, Oid relid)
 		if (!OidIsValid(relid) || relid == catalog.tables[i])
 			generations[i]++;
 	}
+	/* the owner is found with this table */
+	if (!OidIsValid(relid) || relid == catalog.tables[LR_TABLE_LEAD_STATES])
+		catalog_valid = false;
 }
 
 static void
 schema_invalidated(Datum argument, int cacheid, uint32 hashvalue)
 {
 	catalog_valid = false;
-	for (int i = 0; i < LR_N_TABLES; i++)
-		generations[i]++;
 }
 
 /* Raises 55000 unless the extension is installed in the library's version. */

@@ -31,16 +31,28 @@ lr_json_of_jsonb(Datum document)
 	Jsonb	   *jsonb = DatumGetJsonbP(document);
 	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 	json_error_t error;
-	json_t	   *json;
+	json_malloc_t allocate;
+	json_free_t release;
+	json_t	   *volatile json = NULL;
 
+	/* another library in this process may use jansson with an allocator of its own */
+	json_get_alloc_funcs(&allocate, &release);
 	json_set_alloc_funcs(json_allocate, json_release);
-	json = json_loads(text, JSON_DECODE_ANY, &error);
+	PG_TRY();
+	{
+		json = json_loads(text, JSON_DECODE_ANY, &error);
+	}
+	PG_FINALLY();
+	{
+		json_set_alloc_funcs(allocate, release);
+	}
+	PG_END_TRY();
 	if (json == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the document cannot be read: %s", error.text),
 				errdetail("At character %d.", error.position),
-				errhint("Numbers have to fit a double, strings must not contain \\u0000."));
+				errhint("Numbers have to fit a double; in a database that is not UTF8, documents have to be ASCII."));
 	return json;
 }
 

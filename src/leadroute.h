@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"
 #include "utils/timestamp.h"
@@ -193,6 +194,9 @@ extern int64 lr_sql_int64(uint64 row, int column, int64 if_null);
 extern int	lr_search_path_enter(void);
 extern int	lr_settings_enter(const char *timezone);
 extern void lr_settings_leave(int nest);
+
+/* ---- arguments.c: functions that act, and refuse null ---- */
+extern void lr_refuse_nulls(FunctionCallInfo fcinfo);
 
 /* ---- numbers.c: numbers from our sequences ---- */
 extern int64 lr_numbers_take(Oid sequence, int64 count);

@@ -51,6 +51,8 @@ static void close_left(Oid relid);
 Datum
 leadroute_attach_table(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	Oid			relid = PG_GETARG_OID(0);
 	LrMistakes	mistakes = {NIL};
 	Relation	rel;
@@ -86,6 +88,8 @@ leadroute_attach_table(PG_FUNCTION_ARGS)
 Datum
 leadroute_detach_table(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	Oid			relid = PG_GETARG_OID(0);
 	Relation	rel;
 	LrIdentity	identity;

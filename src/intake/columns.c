@@ -2,6 +2,7 @@
  * columns.c: columns that map to no attribute, as one jsonb object: the attribute "attributes".
  *
  * Values are made JSON as to_jsonb() would, but whatever the session's settings: dates in ISO form, times with a zone in UTC.
+ * Composite values are strings.
  * A column that is itself mapped to attributes gives its members first; the other columns follow.
  */
 #include "intake/intake.h"
@@ -137,7 +138,23 @@ push_datum(JsonbParseState **state, Oid type, Datum value)
 				pushJsonbValue(state, WJB_VALUE, &json);
 				return;
 			}
+		case JSONOID:
+			{
+				Jsonb	   *jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(value))));
+
+				push_datum(state, JSONBOID, JsonbPGetDatum(jsonb));
+				return;
+			}
 		default:
+			if (OidIsValid(get_element_type(type)))
+			{
+				int			nest = lr_settings_enter("UTC");
+				char	   *array = TextDatumGetCString(DirectFunctionCall1(array_to_json, value));
+
+				lr_settings_leave(nest);
+				push_datum(state, JSONBOID, DirectFunctionCall1(jsonb_in, CStringGetDatum(array)));
+				return;
+			}
 			{
 				Oid			output;
 				bool		is_varlena;

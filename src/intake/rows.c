@@ -256,7 +256,9 @@ key_order(const LrSource *source)
 static char *
 table_name(const LrSource *source)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(source->root)), get_rel_name(source->root));
+	/* rows of children by inheritance are not leads: they fire no trigger of the table's */
+	return psprintf("%s%s", get_rel_relkind(source->root) == RELKIND_RELATION ? "ONLY " : "",
+					quote_qualified_identifier(get_namespace_name(get_rel_namespace(source->root)), get_rel_name(source->root)));
 }
 
 /* A key is shown where its columns are classed plain, or where it is nothing but a lead id; otherwise its digest is. */

@@ -202,7 +202,7 @@ make_source(Relation rel)
 
 	lr_sql_begin(&identity);
 	if (lr_sql("SELECT source_id, relation::oid, policy, keyed, mapping, classes, key_columns, reroute_on FROM leadroute.attached_tables"
-			   " WHERE relation = ANY ($1::oid[])", true, 1, types, values, NULL) == 0)
+			   " WHERE relation = ANY ($1::oid[]) ORDER BY array_position($1::oid[], relation::oid) DESC LIMIT 1", true, 1, types, values, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table \"%s\" has leadroute's triggers but is not attached", RelationGetRelationName(rel)),

@@ -40,6 +40,8 @@ static int	compare_ids(const void *a, const void *b);
 Datum
 leadroute_route_lead(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	int64		lead_id = PG_GETARG_INT64(0);
 	Results		results = {0};
 
@@ -51,6 +53,8 @@ leadroute_route_lead(PG_FUNCTION_ARGS)
 Datum
 leadroute_route_leads(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
 	Results		results = {.rows = (ReturnSetInfo *) fcinfo->resultinfo};
 	Datum	   *elements;

@@ -19,6 +19,9 @@
 #include "utils/memutils.h"
 #include "writer.h"
 
+/* A batch of large leads ends before it is full. */
+#define MAX_BATCH_BYTES (16 * 1024 * 1024)
+
 struct LrRouting
 {
 	MemoryContext memory;
@@ -132,7 +135,7 @@ lr_routing_add(LrRouting *routing, TupleTableSlot *slot)
 	run->lead_id = lead_id_of(routing, routing->row);
 	lr_lead_read(routing->source, routing->row, run);
 	MemoryContextSwitchTo(saved);
-	if (batch->n == routing->capacity)
+	if (batch->n == routing->capacity || MemoryContextMemAllocated(batch->memory, false) > MAX_BATCH_BYTES)
 		finish_batch(routing);
 }
 
@@ -235,15 +238,19 @@ finish_batch(LrRouting *routing)
 static void
 finish_waiting(LrRouting *routing)
 {
-	MemoryContext saved = MemoryContextSwitchTo(routing->memory);
+	MemoryContext scratch;
+	MemoryContext saved;
 
 	if (routing->nids > 0)
 	{
+		scratch = AllocSetContextCreate(routing->memory, "leadroute waiting", ALLOCSET_DEFAULT_SIZES);
+		saved = MemoryContextSwitchTo(scratch);
 		write_keys(routing);
 		lr_record_waiting(routing->source->source_id, routing->ids, routing->nids, routing->waiting, routing->cause == 'u', routing->as_of, routing->user);
 		routing->nids = 0;
+		MemoryContextSwitchTo(saved);
+		MemoryContextDelete(scratch);
 	}
-	MemoryContextSwitchTo(saved);
 }
 
 /*

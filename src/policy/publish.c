@@ -51,6 +51,8 @@ leadroute_policy_mistakes(PG_FUNCTION_ARGS)
 Datum
 leadroute_publish_policy(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	char	   *name = checked_name(PG_GETARG_DATUM(0), "policy");
 	char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	LrMistakes	mistakes = {NIL};
@@ -138,6 +140,8 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 Datum
 leadroute_rollback_policy(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	char	   *name = checked_name(PG_GETARG_DATUM(0), "policy");
 	char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	LrIdentity	identity;
@@ -169,6 +173,8 @@ leadroute_rollback_policy(PG_FUNCTION_ARGS)
 Datum
 leadroute_publish_scorecard(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	char	   *name = checked_name(PG_GETARG_DATUM(0), "scorecard");
 	LrMistakes	mistakes = {NIL};
 
@@ -181,6 +187,8 @@ leadroute_publish_scorecard(PG_FUNCTION_ARGS)
 Datum
 leadroute_publish_jurisdictions(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	char	   *name = checked_name(PG_GETARG_DATUM(0), "jurisdictions");
 	LrMistakes	mistakes = {NIL};
 

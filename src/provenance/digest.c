@@ -119,6 +119,7 @@ find_key(int key_id)
 	DigestKey  *key;
 	bool		isnull;
 
+	forget_stale_keys();
 	for (int i = 0; i < nkeys; i++)
 	{
 		if (keys[i].key_id == key_id)

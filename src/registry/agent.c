@@ -158,6 +158,8 @@ lr_agent_choose(const char *capability, const char *wanted, const char *place, L
 Datum
 leadroute_register_agent(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *version = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	ArrayType  *capabilities = PG_GETARG_ARRAYTYPE_P(2);
@@ -188,6 +190,14 @@ leadroute_register_agent(PG_FUNCTION_ARGS)
 		char	   *tag = nulls[i] ? "" : TextDatumGetCString(tags[i]);
 
 		check_name(tag, "a capability");
+		for (int fact = 0; fact < LR_N_FACTS; fact++)
+		{
+			if ((lr_facts[fact].capability == NULL || fact == LR_SCORE || fact == LR_TIER) && pg_strcasecmp(lr_facts[fact].name, tag) == 0)
+				ereport(ERROR,
+						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("capability \"%s\" has the name of something that is known of a lead", tag),
+						errhint("Choose another tag: conditions reach the output under it."));
+		}
 		if (lr_builtin_by_capability(tag))
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -232,6 +242,8 @@ leadroute_register_agent(PG_FUNCTION_ARGS)
 Datum
 leadroute_deprecate_agent(PG_FUNCTION_ARGS)
 {
+	lr_refuse_nulls(fcinfo);
+
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *version = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
@@ -265,23 +277,34 @@ leadroute_deprecate_agent(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Digests all that makes up a function's meaning: its pg_proc row's relevant columns. */
+/*
+ * Digests what makes up a function's meaning: language, body and properties. Not its whole definition as the server prints
+ * it, which another major version may print in another way.
+ */
 static bool
 function_digest(Oid function, unsigned char *digest)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	char	   *definition;
+	LrIdentity	identity;
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(function)};
 	int			nest;
+	bool		found;
 
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	ReleaseSysCache(tuple);
-	/* its text follows settings such as quote_all_identifiers */
+	lr_sql_begin(&identity);
+	/* a body in standard SQL is printed, and its text follows settings such as quote_all_identifiers */
 	nest = lr_settings_enter("UTC");
-	definition = TextDatumGetCString(DirectFunctionCall1(pg_get_functiondef, ObjectIdGetDatum(function)));
+	found = lr_sql("SELECT concat_ws(' ', l.lanname, p.provolatile, p.proisstrict, p.prosecdef, p.proparallel, p.proconfig, p.probin,"
+				   " coalesce(pg_get_function_sqlbody(p.oid), p.prosrc))"
+				   " FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = $1", true, 1, types, values, NULL) > 0;
 	lr_settings_leave(nest);
-	lr_sha256(definition, strlen(definition), digest);
-	return true;
+	if (found)
+	{
+		char	   *definition = lr_sql_text(0, 1);
+
+		lr_sha256(definition, strlen(definition), digest);
+	}
+	lr_sql_end(&identity);
+	return found;
 }
 
 static void
