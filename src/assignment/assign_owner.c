@@ -21,6 +21,7 @@ static void restore(const LrStep *step, LrRun *run, const char *detail, int leng
 typedef struct Draw
 {
 	LrPool	   *pool;
+	int			revision_id;
 	int			count;
 	int64		next;
 } Draw;
@@ -93,7 +94,7 @@ lr_assign_batch(LrBatch *batch)
 	}
 	for (int i = 0; i < ndraws; i++)
 	{
-		lr_pool_record(draws[i].pool);
+		draws[i].revision_id = lr_pool_record(draws[i].pool);
 		if (draws[i].pool->cycle > 0)
 			draws[i].next = lr_pool_draw(draws[i].pool, draws[i].count);
 	}
@@ -127,7 +128,7 @@ find_draw(Draw *draws, int *ndraws, const LrRun *run)
 static void
 assign(LrRun *run, Draw *draw)
 {
-	run->pool_revision_id = draw->pool->revision_id;
+	run->pool_revision_id = draw->revision_id;
 	if (draw->pool->cycle == 0)
 	{
 		run->outcome = LR_NO_RULE;

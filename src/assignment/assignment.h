@@ -21,7 +21,7 @@ typedef struct LrPool
 
 extern LrPool *lr_pool(int pool_id);
 extern LrPool *lr_pool_of_revision(int revision_id);
-extern void lr_pool_record(LrPool *pool);
+extern int	lr_pool_record(LrPool *pool);
 extern int64 lr_pool_draw(LrPool *pool, int count);
 extern int	lr_pool_owner_of_turn(const LrPool *pool, int64 turn);
 extern bool lr_pool_has_available(const LrPool *pool, int owner_id);

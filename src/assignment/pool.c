@@ -106,8 +106,8 @@ lr_pool_of_revision(int revision_id)
 	return pool;
 }
 
-/* Makes sure that the pool, as this session knows it, is on record: sets revision_id. */
-void
+/* Makes sure that the pool, as this session knows it, is on record; returns its revision. */
+int
 lr_pool_record(LrPool *pool)
 {
 	unsigned char hash[32];
@@ -126,7 +126,7 @@ lr_pool_record(LrPool *pool)
 			((LrPool *) lfirst(cell))->revision_id = 0;
 	}
 	if (pool->revision_id != 0)
-		return;
+		return pool->revision_id;
 
 	content_hash(pool, hash);
 	hash_value = palloc(VARHDRSZ + sizeof(hash));
@@ -134,7 +134,7 @@ lr_pool_record(LrPool *pool)
 	memcpy(VARDATA(hash_value), hash, sizeof(hash));
 	pool->revision_id = find_revision(pool, PointerGetDatum(hash_value));
 	if (pool->revision_id != 0)
-		return;
+		return pool->revision_id;
 
 	values[0] = Int32GetDatum(pool->pool_id);
 	values[1] = PointerGetDatum(int_array(pool->owner_ids, pool->nmembers));
@@ -148,6 +148,7 @@ lr_pool_record(LrPool *pool)
 	pool->revision_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);
 	lr_table_changed(LR_TABLE_POOL_REVISIONS);
+	return pool->revision_id;
 }
 
 /* Draws the next turns of a pool; returns the first. */

@@ -90,7 +90,7 @@ foreach my $case (
 	[ q{DELETE FROM leadroute.owners WHERE owner_id = 1}, 'owner 1 is a member of a pool' ],
 	[ q{UPDATE leadroute.owners SET owner_id = 77 WHERE owner_id = 1}, 'owner 1 is a member of a pool' ],
 	[ q{DELETE FROM leadroute.pools WHERE pool_id = 1}, 'pool 1 has members' ],
-	[ q{UPDATE leadroute.pools SET pool_id = 77 WHERE pool_id = 1}, 'pool 1 has members' ],
+	[ q{UPDATE leadroute.pools SET pool_id = 77 WHERE pool_id = 1}, 'the id of pool 1 cannot change' ],
 	[ q{TRUNCATE leadroute.owners}, 'owners still has members of pools' ])
 {
 	my ($statement, $message) = @$case;
