@@ -25,6 +25,7 @@ typedef struct LrBuiltin
 	int			nfacts;
 	const char *document_kind;	/* of the document that the step names; NULL if it has none */
 	bool		recomputable;	/* false where tables were read: the recorded output then stands */
+	bool		repeatable;		/* run() can be called again for a lead when a condition raised */
 
 	/* Reads the step's members of the policy document, and its document; sets step->config and step->reads. */
 	void		(*configure) (struct LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);

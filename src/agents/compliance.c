@@ -54,6 +54,7 @@ const LrBuiltin lr_check_compliance = {
 	.nfacts = LR_ENRICH_STATUS - LR_COMPLIANCE_STATUS,
 	.document_kind = "jurisdictions",
 	.recomputable = true,
+	.repeatable = true,
 	.configure = configure,
 	.run = run,
 };

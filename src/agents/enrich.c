@@ -27,6 +27,9 @@
 static const int filled_attributes[] = {LR_COMPANY, LR_INDUSTRY, LR_COMPANY_SIZE, LR_COUNTRY, LR_REGION};
 #define NFILLED ((int) lengthof(filled_attributes))
 
+/* Firms that a statement keeps in mind at most. */
+#define MAX_KNOWN_FIRMS 20000
+
 typedef struct Firm
 {
 	char	   *domain;			/* hash key */
@@ -56,11 +59,9 @@ static void run(LrStep *step, LrRun *run);
 static void unfold(const LrStep *step, const char *detail, int length, StringInfo json);
 static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
 static char *domain_of(LrRun *run);
-static void look_up(firm_hash *firms, LrBatch *batch);
+static firm_hash *known_firms(LrBatch *batch);
+static void look_up(firm_hash *firms, List *domains, LrBatch *batch);
 static void record_filled(LrRun *run, StringInfo detail, int attribute);
-
-/* The firms of the batch in hand. */
-static firm_hash *batch_firms;
 
 const LrBuiltin lr_enrich = {
 	.capability = "enrichWithFirmographicData",
@@ -84,32 +85,56 @@ configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, co
 		step->reads = bms_add_member(step->reads, filled_attributes[i]);
 }
 
-/* Looks up all domains of the batch, each once. */
+/* Looks up those domains of the batch that the statement has not met yet, each once. */
 static void
 prepare(LrStep *step, LrBatch *batch)
 {
-	firm_hash  *firms = firm_create(CurrentMemoryContext, batch->n, NULL);
+	firm_hash  *firms = known_firms(batch);
+	char	  **domains = palloc0(sizeof(char *) * batch->n);
+	List	   *unknown = NIL;
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		char	   *domain = batch->runs[i].ended ? NULL : domain_of(&batch->runs[i]);
 		bool		found;
 
-		if (domain)
+		domains[i] = batch->runs[i].ended ? NULL : domain_of(&batch->runs[i]);
+		if (domains[i] == NULL)
+			continue;
+		if (firm_lookup(firms, domains[i]) == NULL)
 		{
-			Firm	   *firm = firm_insert(firms, domain, &found);
+			char	   *domain = MemoryContextStrdup(batch->lookup_memory, domains[i]);
 
-			if (!found)
-				firm->found = false;
+			firm_insert(firms, domain, &found)->found = false;
+			unknown = lappend(unknown, domain);
 		}
 	}
-	if (firms->members > 0)
-		look_up(firms, batch);
-	batch_firms = firms;
+	if (unknown != NIL)
+		look_up(firms, unknown, batch);
+	for (int i = 0; i < batch->n; i++)
+		batch->runs[i].looked_up = domains[i] ? firm_lookup(firms, domains[i]) : NULL;
+}
+
+/* The firms that the statement knows of so far; bounded. */
+static firm_hash *
+known_firms(LrBatch *batch)
+{
+	firm_hash  *firms = batch->lookups;
+
+	if (firms && firms->members > MAX_KNOWN_FIRMS)
+	{
+		MemoryContextDelete(batch->lookup_memory);
+		firms = NULL;
+	}
+	if (firms == NULL)
+	{
+		batch->lookup_memory = AllocSetContextCreate(batch->statement_memory, "leadroute firms", ALLOCSET_DEFAULT_SIZES);
+		firms = batch->lookups = firm_create(batch->lookup_memory, Max(batch->n, 8), NULL);
+	}
+	return firms;
 }
 
 static void
-look_up(firm_hash *firms, LrBatch *batch)
+look_up(firm_hash *firms, List *domains, LrBatch *batch)
 {
 	const LrCatalog *catalog = lr_catalog();
 	Relation	rel = table_open(catalog->tables[LR_TABLE_FIRMOGRAPHICS], AccessShareLock);
@@ -117,13 +142,14 @@ look_up(firm_hash *firms, LrBatch *batch)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	IndexScanDesc scan = lr_index_beginscan(rel, index, snapshot, 1);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	firm_iterator iterator;
-	Firm	   *firm;
 	ScanKeyData key;
+	ListCell   *cell;
 
-	firm_start_iterate(firms, &iterator);
-	while ((firm = firm_iterate(firms, &iterator)) != NULL)
+	foreach(cell, domains)
 	{
+		Firm	   *firm = firm_lookup(firms, lfirst(cell));
+		MemoryContext saved;
+
 		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(firm->domain));
 		key.sk_collation = index->rd_indcollation[0];
 		index_rescan(scan, &key, 1, NULL, 0);
@@ -131,6 +157,7 @@ look_up(firm_hash *firms, LrBatch *batch)
 			continue;
 		slot_getallattrs(slot);
 		firm->found = true;
+		saved = MemoryContextSwitchTo(batch->lookup_memory);
 		for (int i = 0; i < NFILLED; i++)
 		{
 			firm->isnull[i] = slot->tts_isnull[i + 1];
@@ -139,6 +166,7 @@ look_up(firm_hash *firms, LrBatch *batch)
 			firm->values[i] = filled_attributes[i] == LR_COMPANY_SIZE ? slot->tts_values[i + 1]
 				: PointerGetDatum(DatumGetTextPCopy(slot->tts_values[i + 1]));
 		}
+		MemoryContextSwitchTo(saved);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -150,8 +178,7 @@ look_up(firm_hash *firms, LrBatch *batch)
 static void
 run(LrStep *step, LrRun *run)
 {
-	char	   *domain = domain_of(run);
-	Firm	   *firm = domain ? firm_lookup(batch_firms, domain) : NULL;
+	const Firm *firm = run->looked_up;
 	const char *filled[NFILLED];
 	int			nfilled = 0;
 	StringInfo	detail = NULL;
@@ -171,7 +198,7 @@ run(LrStep *step, LrRun *run)
 	run->steps[step->number].detail = detail;
 	lr_run_set_texts(run, LR_ENRICH_FILLED, filled, nfilled);
 	lr_run_set_text(run, LR_ENRICH_STATUS,
-					domain == NULL ? "no_domain" : firm == NULL || !firm->found ? "no_match" : nfilled > 0 ? "enriched" : "complete");
+					firm == NULL ? "no_domain" : !firm->found ? "no_match" : nfilled > 0 ? "enriched" : "complete");
 }
 
 /* The lead's domain, or that of its business address, in normal form; NULL if there is neither. */

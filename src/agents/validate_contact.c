@@ -30,6 +30,7 @@ const LrBuiltin lr_validate_contact = {
 	.first_fact = LR_CONTACT_STATUS,
 	.nfacts = LR_COMPLIANCE_STATUS - LR_CONTACT_STATUS,
 	.recomputable = true,
+	.repeatable = true,
 	.configure = configure,
 	.run = run,
 };

@@ -36,6 +36,7 @@ const LrBuiltin lr_assign_owner = {
 	.first_fact = LR_N_FACTS,
 	.nfacts = 0,
 	.recomputable = true,
+	.repeatable = true,
 	.configure = configure,
 	.run = run,
 	.unfold = unfold,

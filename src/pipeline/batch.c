@@ -16,7 +16,19 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+/* A step, and the leads of a batch that it has still to do. */
+typedef struct StepOfBatch
+{
+	LrBatch    *batch;
+	LrStep	   *step;
+	int			next;
+} StepOfBatch;
+
 static void run_step(LrBatch *batch, LrStep *step);
+static void run_guarded(LrBatch *batch, LrStep *step);
+static void run_leads(void *argument);
+static void run_lead(LrStep *step, LrRun *run);
+static void clear_result(const LrStep *step, LrRun *run);
 static void end_run(LrRun *run, LrOutcome outcome, const char *reason);
 static void quarantine_unreadable(LrRun *run);
 static bool prerequisites_met(const LrStep *step, const LrRun *run);
@@ -30,6 +42,7 @@ lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as
 	batch->allocated = 4;
 	batch->runs = palloc(sizeof(LrRun) * batch->allocated);
 	batch->durations = palloc0(sizeof(float) * Max(policy->nsteps, 1));
+	batch->statement_memory = CurrentMemoryContext;
 	batch->memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute batch", ALLOCSET_DEFAULT_SIZES);
 	batch->policy = policy;
 	batch->source = source;
@@ -114,28 +127,85 @@ lr_batch_clear(LrBatch *batch)
 static void
 run_step(LrBatch *batch, LrStep *step)
 {
-	ExprContext *scratch = batch->policy->evaluator->context;
 	instr_time	start;
 	instr_time	end;
 
 	INSTR_TIME_SET_CURRENT(start);
 	if (step->builtin && step->builtin->prepare && !batch->verifying)
 		step->builtin->prepare(step, batch);
-	for (int i = 0; i < batch->n; i++)
+	if (step->may_raise && step->builtin && step->builtin->repeatable)
+		run_guarded(batch, step);
+	else
 	{
-		LrRun	   *run = &batch->runs[i];
+		StepOfBatch all = {.batch = batch,.step = step};
 
-		if (run->ended)
-			continue;
-		if ((i & 63) == 0)
-			CHECK_FOR_INTERRUPTS();
-		lr_step_run(step, run);
-		lr_run_apply_stops(step, run);
-		ResetExprContext(scratch);
+		run_leads(&all);
 	}
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	batch->durations[step->number] = INSTR_TIME_GET_DOUBLE(end) * 1e6 / Max(batch->n, 1);
+}
+
+/*
+ * Runs a step whose conditions may raise, under one guard for all leads. A lead for which something raises is run again by
+ * itself, with a guard for each conjunct that may raise, and the others go on.
+ */
+static void
+run_guarded(LrBatch *batch, LrStep *step)
+{
+	LrEvaluator *evaluator = batch->policy->evaluator;
+	StepOfBatch rest = {.batch = batch,.step = step};
+	int			sqlstate;
+	bool		done;
+
+	do
+	{
+		evaluator->guarded = true;
+		done = lr_guard(run_leads, &rest, &sqlstate);
+		evaluator->guarded = false;
+		if (!done)
+		{
+			clear_result(step, &batch->runs[rest.next]);
+			run_lead(step, &batch->runs[rest.next]);
+			rest.next++;
+		}
+	} while (!done);
+}
+
+/* Runs a step for all leads from the next one on, whose runs have not ended. */
+static void
+run_leads(void *argument)
+{
+	StepOfBatch *work = argument;
+
+	for (; work->next < work->batch->n; work->next++)
+	{
+		LrRun	   *run = &work->batch->runs[work->next];
+
+		if (run->ended)
+			continue;
+		if ((work->next & 63) == 0)
+			CHECK_FOR_INTERRUPTS();
+		run_lead(work->step, run);
+	}
+}
+
+static void
+run_lead(LrStep *step, LrRun *run)
+{
+	lr_step_run(step, run);
+	lr_run_apply_stops(step, run);
+	ResetExprContext(run->batch->policy->evaluator->context);
+}
+
+/* Takes back what a step that raised on its way has given so far. */
+static void
+clear_result(const LrStep *step, LrRun *run)
+{
+	memset(&run->steps[step->number], 0, sizeof(LrStepResult));
+	for (int i = 0; i < step->nfacts; i++)
+		run->isnull[step->first_fact + i] = true;
+	run->ended = false;
 }
 
 /* Runs one step for one lead: gives its outputs, or marks it failed or skipped. */

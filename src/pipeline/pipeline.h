@@ -40,6 +40,8 @@ typedef struct LrRun
 	int			unreadable_sqlstate;
 	Bitmapset  *missing;		/* in a verification: attributes that an agent filled in, whose values are not on record */
 
+	const void *looked_up;		/* what the step in hand looked up for this lead; or NULL */
+
 	/* what validateContact found, for the steps behind it; not on the record but by digest */
 	LrMail		mail;
 	LrPhone		phone;
@@ -66,6 +68,9 @@ typedef struct LrRun
 typedef struct LrBatch
 {
 	MemoryContext memory;
+	MemoryContext statement_memory; /* outlives the batch */
+	MemoryContext lookup_memory;	/* what agents looked up, for the batches to come */
+	void	   *lookups;
 	LrPolicy   *policy;
 	LrSource   *source;
 	TimestampTz as_of;

@@ -95,6 +95,11 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	if (policy->nrules > 0 && policy->nsteps > 0 && !assigns)
 		lr_mistake(mistakes, "rules", "Add the step {\"capability\": \"assignOwner\"}.", "are never used: no step assigns");
 
+	for (int s = 0; s < policy->nsteps; s++)
+	{
+		for (int r = 0; r < policy->nrules && policy->steps[s].builtin == &lr_assign_owner; r++)
+			policy->steps[s].may_raise |= policy->rules[r].when->may_raise;
+	}
 	if (pins)
 		check_types(&c);
 	if (mistakes->list == NIL && !reading)
@@ -311,6 +316,7 @@ read_stops(Compilation *c, json_t *json, LrStep *step, const char *place)
 		if (stop->when && outcome && reason)
 		{
 			add_reads(c->policy, stop->when, &step->stop_reads);
+			step->may_raise |= stop->when->may_raise;
 			step->reads = bms_add_members(step->reads, step->stop_reads);
 			step->nstops++;
 		}

@@ -8,7 +8,8 @@
  * A condition is a conjunction, and its conjuncts are independent: any conjunct false makes it false; otherwise any error
  * makes it an error; otherwise any null makes it null. So neither the order of evaluation nor an index that skips what
  * cannot match changes what is seen. Conjuncts that cannot raise are evaluated first and bare; one that may raise runs in an
- * internal subtransaction (guard.c), and only if no other conjunct was false.
+ * internal subtransaction (guard.c), and only if no other conjunct was false. A batch has one for all its leads (batch.c): only
+ * a lead for which something did raise is looked at again, conjunct by conjunct.
  */
 #include "policy/condition.h"
 
@@ -437,7 +438,7 @@ evaluate_conjunct(LrConjunct *conjunct, LrEvaluator *evaluator, int *sqlstate)
 		lr_restore_identity(&identity);
 		MemoryContextSwitchTo(saved);
 	}
-	if (!conjunct->may_raise)
+	if (!conjunct->may_raise || evaluator->guarded)
 		evaluate(&evaluation);
 	else if (!lr_guard(evaluate, &evaluation, sqlstate))
 		return LR_ERROR;

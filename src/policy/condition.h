@@ -65,6 +65,7 @@ typedef struct LrEvaluator
 	TupleTableSlot *slot;
 	ExprContext *context;
 	MemoryContext memory;		/* where expression states live */
+	bool		guarded;		/* a guard further out catches what conditions raise */
 } LrEvaluator;
 
 typedef struct LrConditionError

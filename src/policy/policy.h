@@ -35,6 +35,7 @@ typedef struct LrStep
 	List	   *keys;			/* members of attributes that it reads */
 	List	   *types;			/* users' enums and domains that it uses */
 	bool		timezone_matters;
+	bool		may_raise;		/* a condition that it evaluates may */
 	bool		skip_on_error;	/* otherwise a failure quarantines the lead */
 	Bitmapset  *after;			/* numbers of the steps that it needs */
 	int			nstops;

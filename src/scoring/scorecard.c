@@ -48,6 +48,7 @@ typedef struct Scorecard
 	List	   *keys;
 	List	   *types;
 	bool		reads_all_keys;
+	bool		may_raise;
 	bool		timezone_matters;
 	json_t	   *justifications;
 } Scorecard;
@@ -69,6 +70,7 @@ const LrBuiltin lr_compute_score = {
 	.nfacts = LR_N_FACTS - LR_SCORE,
 	.document_kind = "scorecard",
 	.recomputable = true,
+	.repeatable = true,
 	.configure = configure,
 	.run = run,
 	.unfold = unfold,
@@ -101,6 +103,7 @@ configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, co
 	step->types = card->types;
 	step->reads_all_keys = card->reads_all_keys;
 	step->timezone_matters = card->timezone_matters;
+	step->may_raise = card->may_raise;
 }
 
 static Scorecard *
@@ -186,6 +189,7 @@ read_bin(Scorecard *card, Characteristic *characteristic, json_t *json, const Lr
 	card->types = list_concat_unique_oid(card->types, bin->when->types);
 	card->reads_all_keys |= bin->when->reads_all_keys;
 	card->timezone_matters |= bin->when->timezone_matters;
+	card->may_raise |= bin->when->may_raise;
 }
 
 static void
