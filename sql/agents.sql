@@ -8,6 +8,8 @@ CREATE TABLE leadroute.firmographics (
     country text,
     region text
 );
+CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.firmographics
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 COMMENT ON TABLE leadroute.firmographics IS 'Facts about companies by domain: what enrichWithFirmographicData fills in. The team loads it.';
 COMMENT ON COLUMN leadroute.firmographics.domain IS 'Lower-case, in ASCII (A-label) form, without www.';
 COMMENT ON COLUMN leadroute.firmographics.company_size IS 'Number of employees.';

@@ -20,7 +20,9 @@
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/json.h"
+#include "storage/bufmgr.h"
 #include "utils/rel.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 /* The columns of leadroute.firmographics behind domain, and the attributes that they fill. */
@@ -29,6 +31,10 @@ static const int filled_attributes[] = {LR_COMPANY, LR_INDUSTRY, LR_COMPANY_SIZE
 
 /* Firms that a statement keeps in mind at most. */
 #define MAX_KNOWN_FIRMS 20000
+
+/* A table of up to 2 MB is read whole once a batch has that many leads. */
+#define SMALL_TABLE_BLOCKS (2 * 1024 * 1024 / BLCKSZ)
+#define MANY_LEADS 100
 
 typedef struct Firm
 {
@@ -53,6 +59,9 @@ typedef struct Firm
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+/* Of a domain that the table does not have. */
+static const Firm no_firm = {.found = false};
+
 static void configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);
 static void prepare(LrStep *step, LrBatch *batch);
 static void run(LrStep *step, LrRun *run);
@@ -60,6 +69,8 @@ static void unfold(const LrStep *step, const char *detail, int length, StringInf
 static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
 static char *domain_of(LrRun *run);
 static firm_hash *known_firms(LrBatch *batch);
+static firm_hash *whole_table(void);
+static void keep_firm(Firm *firm, TupleTableSlot *slot);
 static void look_up(firm_hash *firms, List *domains, LrBatch *batch);
 static void record_filled(LrRun *run, StringInfo detail, int attribute);
 
@@ -89,7 +100,8 @@ configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, co
 static void
 prepare(LrStep *step, LrBatch *batch)
 {
-	firm_hash  *firms = known_firms(batch);
+	firm_hash  *table = batch->n >= MANY_LEADS ? whole_table() : NULL;
+	firm_hash  *firms = table ? table : known_firms(batch);
 	char	  **domains = palloc0(sizeof(char *) * batch->n);
 	List	   *unknown = NIL;
 
@@ -100,7 +112,7 @@ prepare(LrStep *step, LrBatch *batch)
 		domains[i] = batch->runs[i].ended ? NULL : domain_of(&batch->runs[i]);
 		if (domains[i] == NULL)
 			continue;
-		if (firm_lookup(firms, domains[i]) == NULL)
+		if (table == NULL && firm_lookup(firms, domains[i]) == NULL)
 		{
 			char	   *domain = MemoryContextStrdup(batch->lookup_memory, domains[i]);
 
@@ -111,7 +123,74 @@ prepare(LrStep *step, LrBatch *batch)
 	if (unknown != NIL)
 		look_up(firms, unknown, batch);
 	for (int i = 0; i < batch->n; i++)
-		batch->runs[i].looked_up = domains[i] ? firm_lookup(firms, domains[i]) : NULL;
+	{
+		const Firm *firm = domains[i] ? firm_lookup(firms, domains[i]) : NULL;
+
+		batch->runs[i].looked_up = domains[i] && firm == NULL ? &no_firm : firm;
+	}
+}
+
+/*
+ * The whole table in memory, if it is small; NULL otherwise. Kept for the session until the table changes: a look-up then
+ * costs a hash, not a descent into the index.
+ */
+static firm_hash *
+whole_table(void)
+{
+	static MemoryContext memory = NULL;
+	static firm_hash *firms = NULL;
+	static uint64 generation;
+	Relation	rel;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	MemoryContext saved;
+
+	if (firms && generation == lr_table_generation(LR_TABLE_FIRMOGRAPHICS))
+		return firms;
+	if (memory == NULL)
+		memory = AllocSetContextCreate(CacheMemoryContext, "leadroute firmographics", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(memory);
+	firms = NULL;
+	generation = lr_table_generation(LR_TABLE_FIRMOGRAPHICS);
+	rel = table_open(lr_catalog()->tables[LR_TABLE_FIRMOGRAPHICS], AccessShareLock);
+	if (RelationGetNumberOfBlocks(rel) <= SMALL_TABLE_BLOCKS)
+	{
+		firm_hash  *reading = firm_create(memory, 1024, NULL);
+
+		slot = table_slot_create(rel, NULL);
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		scan = table_beginscan(rel, snapshot, 0, NULL);
+		saved = MemoryContextSwitchTo(memory);
+		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			bool		found;
+
+			slot_getallattrs(slot);
+			keep_firm(firm_insert(reading, TextDatumGetCString(slot->tts_values[0]), &found), slot);
+		}
+		MemoryContextSwitchTo(saved);
+		table_endscan(scan);
+		UnregisterSnapshot(snapshot);
+		ExecDropSingleTupleTableSlot(slot);
+		firms = reading;
+	}
+	table_close(rel, AccessShareLock);
+	return firms;
+}
+
+/* Keeps what a row of the table says, in the current memory context. */
+static void
+keep_firm(Firm *firm, TupleTableSlot *slot)
+{
+	firm->found = true;
+	for (int i = 0; i < NFILLED; i++)
+	{
+		firm->isnull[i] = slot->tts_isnull[i + 1];
+		if (!firm->isnull[i])
+			firm->values[i] = filled_attributes[i] == LR_COMPANY_SIZE ? slot->tts_values[i + 1]
+				: PointerGetDatum(DatumGetTextPCopy(slot->tts_values[i + 1]));
+	}
 }
 
 /* The firms that the statement knows of so far; bounded. */
@@ -156,16 +235,8 @@ look_up(firm_hash *firms, List *domains, LrBatch *batch)
 		if (!index_getnext_slot(scan, ForwardScanDirection, slot))
 			continue;
 		slot_getallattrs(slot);
-		firm->found = true;
 		saved = MemoryContextSwitchTo(batch->lookup_memory);
-		for (int i = 0; i < NFILLED; i++)
-		{
-			firm->isnull[i] = slot->tts_isnull[i + 1];
-			if (firm->isnull[i])
-				continue;
-			firm->values[i] = filled_attributes[i] == LR_COMPANY_SIZE ? slot->tts_values[i + 1]
-				: PointerGetDatum(DatumGetTextPCopy(slot->tts_values[i + 1]));
-		}
+		keep_firm(firm, slot);
 		MemoryContextSwitchTo(saved);
 	}
 	index_endscan(scan);
