@@ -32,7 +32,7 @@ static const int filled_attributes[] = {LR_COMPANY, LR_INDUSTRY, LR_COMPANY_SIZE
 /* Firms that a statement keeps in mind at most. */
 #define MAX_KNOWN_FIRMS 20000
 
-/* A table of up to 2 MB is read whole once a batch has that many leads. */
+/* A table of up to 2 MB is read whole once a session has had that many leads. */
 #define SMALL_TABLE_BLOCKS (2 * 1024 * 1024 / BLCKSZ)
 #define MANY_LEADS 100
 
@@ -100,10 +100,15 @@ configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, co
 static void
 prepare(LrStep *step, LrBatch *batch)
 {
-	firm_hash  *table = batch->n >= MANY_LEADS ? whole_table() : NULL;
-	firm_hash  *firms = table ? table : known_firms(batch);
+	static int	nleads = 0;		/* that this session has had */
+	firm_hash  *table;
+	firm_hash  *firms;
 	char	  **domains = palloc0(sizeof(char *) * batch->n);
 	List	   *unknown = NIL;
+
+	nleads = Min(nleads + batch->n, MANY_LEADS);
+	table = nleads == MANY_LEADS ? whole_table() : NULL;
+	firms = table ? table : known_firms(batch);
 
 	for (int i = 0; i < batch->n; i++)
 	{

@@ -29,6 +29,10 @@ enum
 	STATE_POOL_ID, STATE_CHANGED_BY, STATE_OUTCOME, STATE_REASON_CODE, STATE_TIER, STATE_CLOSED_REASON
 };
 
+/* Run ids that a session takes at a time, at least. */
+#define RUN_IDS_AHEAD 32
+
+static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
@@ -52,7 +56,7 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 
 	for (int i = 0; i < batch->n; i++)
 		nwritten += batch->runs[i].unchanged ? 0 : 1;
-	next_run_id = nwritten > 0 ? lr_numbers_take(lr_catalog()->run_ids, nwritten) : 0;
+	next_run_id = nwritten > 0 ? take_run_ids(nwritten) : 0;
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrRun	   *run = &batch->runs[i];
@@ -71,6 +75,29 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 			change_state(&batch->runs[i]);
 	}
 	MemoryContextSwitchTo(saved);
+}
+
+/*
+ * Takes count run ids, in a row; returns the first. A session takes some ahead, so that statements of one lead do not meet at
+ * the sequence; what it does not use stays unused.
+ */
+static int64
+take_run_ids(int count)
+{
+	static Oid	sequence = InvalidOid;
+	static int64 next;
+	static int64 left = 0;
+
+	if (left < count || sequence != lr_catalog()->run_ids)
+	{
+		/* if this raises, what is remembered stays as it was */
+		next = lr_numbers_take(lr_catalog()->run_ids, Max(count, RUN_IDS_AHEAD));
+		sequence = lr_catalog()->run_ids;
+		left = Max(count, RUN_IDS_AHEAD);
+	}
+	left -= count;
+	next += count;
+	return next - count;
 }
 
 /* Ends the recording of a statement. */
