@@ -49,7 +49,6 @@ extern const LrBuiltin lr_enrich;
 extern const LrBuiltin lr_compute_score;
 extern const LrBuiltin lr_assign_owner;
 
-extern const char *const lr_no_step_members[];
 
 /* sql_agent.c */
 extern void lr_sql_agent_run(struct LrStep *step, struct LrRun *run);

@@ -33,7 +33,6 @@ typedef struct LrAgent
 
 extern LrAgent *lr_agent_load(int agent_id);
 extern int	lr_agent_choose(const char *capability, const char *wanted, const char *place, LrMistakes *mistakes);
-extern bool lr_agent_is_member_version(const char *wanted, char **name, char **version);
 
 /* A pinned version of a scorecard or of jurisdiction rules. */
 typedef struct LrDocument
