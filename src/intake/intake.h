@@ -80,7 +80,8 @@ extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot, c
 
 /* keys.c */
 extern void lr_key_text_init(LrKeyText *key_text, Oid type);
-extern int64 lr_key_find(int source_id, const char *key);
+extern int64 lr_key_find(int source_id, char *key);
+extern void lr_lead_keys_find(const LrSource *source, MinimalTuple *rows, int n, char **keys, int64 *lead_ids);
 extern char *lr_key_of_lead(int source_id, int64 lead_id);
 
 /* rows.c */

@@ -24,7 +24,10 @@
 
 PG_FUNCTION_INFO_V1(leadroute_key_of);
 
+static char *key_of_row(const LrSource *source, TupleTableSlot *slot);
+static int	enter_settings(const LrSource *source);
 static char *key_text_of(const LrSource *source, const Datum *values);
+static void find_keys(int source_id, char **keys, int n, int64 *lead_ids);
 static bool depends_on_settings(Oid type);
 
 /* Finds how a type becomes text, in the current memory context. */
@@ -46,6 +49,33 @@ lr_key_text_init(LrKeyText *key_text, Oid type)
 char *
 lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 {
+	int			nest = enter_settings(source);
+	char	   *key = key_of_row(source, slot);
+
+	lr_settings_leave(nest);
+	return key;
+}
+
+/* Finds the text forms of the keys of n rows, and their lead ids, 0 for a key that has none. */
+void
+lr_lead_keys_find(const LrSource *source, MinimalTuple *rows, int n, char **keys, int64 *lead_ids)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsMinimalTuple);
+	int			nest = enter_settings(source);
+
+	for (int i = 0; i < n; i++)
+	{
+		ExecStoreMinimalTuple(rows[i], slot, false);
+		keys[i] = key_of_row(source, slot);
+	}
+	lr_settings_leave(nest);
+	ExecDropSingleTupleTableSlot(slot);
+	find_keys(source->source_id, keys, n, lead_ids);
+}
+
+static char *
+key_of_row(const LrSource *source, TupleTableSlot *slot)
+{
 	Datum		values[INDEX_MAX_KEYS];
 
 	for (int i = 0; i < source->nkeys; i++)
@@ -57,18 +87,24 @@ lr_lead_key(const LrSource *source, TupleTableSlot *slot)
 	return key_text_of(source, values);
 }
 
-/* Returns the text form of a key's values: of one column its own, of several a JSON array of theirs. */
+/* Pins the settings on which the text form of a table's key depends, if it does; returns what lr_settings_leave wants. */
+static int
+enter_settings(const LrSource *source)
+{
+	for (int i = 0; i < source->nkeys; i++)
+	{
+		if (depends_on_settings(TupleDescAttr(source->desc, source->keys[i] - 1)->atttypid))
+			return lr_settings_enter("UTC");
+	}
+	return -1;
+}
+
+/* Returns the text form of a key's values, under pinned settings: of one column its own, of several a JSON array of theirs. */
 static char *
 key_text_of(const LrSource *source, const Datum *values)
 {
 	StringInfoData key;
-	int			nest = -1;
 
-	for (int i = 0; i < source->nkeys && nest < 0; i++)
-	{
-		if (depends_on_settings(TupleDescAttr(source->desc, source->keys[i] - 1)->atttypid))
-			nest = lr_settings_enter("UTC");
-	}
 	initStringInfo(&key);
 	for (int i = 0; i < source->nkeys; i++)
 	{
@@ -86,7 +122,6 @@ key_text_of(const LrSource *source, const Datum *values)
 	}
 	if (source->nkeys > 1)
 		appendStringInfoChar(&key, ']');
-	lr_settings_leave(nest);
 	return key.data;
 }
 
@@ -98,6 +133,8 @@ leadroute_key_of(PG_FUNCTION_ARGS)
 	const LrSource *source = lr_source(rel);
 	Datum		values[INDEX_MAX_KEYS];
 	bool		fits = PG_NARGS() == source->nkeys + 1;
+	text	   *key;
+	int			nest;
 
 	for (int i = 0; i < source->nkeys && fits; i++)
 	{
@@ -110,8 +147,11 @@ leadroute_key_of(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_DATATYPE_MISMATCH),
 				errmsg("these are not the columns of the key of table \"%s\"", RelationGetRelationName(rel)),
 				errhint("Give them as they are, in their order: see key_columns in leadroute.attached_tables."));
+	nest = enter_settings(source);
+	key = cstring_to_text(key_text_of(source, values));
+	lr_settings_leave(nest);
 	table_close(rel, NoLock);
-	PG_RETURN_TEXT_P(cstring_to_text(key_text_of(source, values)));
+	PG_RETURN_TEXT_P(key);
 }
 
 /* Returns the text form of a lead's key; NULL if it has none. */
@@ -133,7 +173,16 @@ lr_key_of_lead(int source_id, int64 lead_id)
 
 /* Finds the lead id of a key, 0 if it has none. */
 int64
-lr_key_find(int source_id, const char *key)
+lr_key_find(int source_id, char *key)
+{
+	int64		lead_id;
+
+	find_keys(source_id, &key, 1, &lead_id);
+	return lead_id;
+}
+
+static void
+find_keys(int source_id, char **keys, int n, int64 *lead_ids)
 {
 	const LrCatalog *catalog = lr_catalog();
 	Relation	rel = table_open(catalog->tables[LR_TABLE_LEAD_KEYS], AccessShareLock);
@@ -141,25 +190,23 @@ lr_key_find(int source_id, const char *key)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	IndexScanDesc scan = lr_index_beginscan(rel, index, snapshot, 2);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	ScanKeyData keys[2];
-	int64		lead_id = 0;
+	ScanKeyData wanted[2];
 
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(source_id));
-	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
-	keys[1].sk_collation = index->rd_indcollation[1];
-	index_rescan(scan, keys, 2, NULL, 0);
-	if (index_getnext_slot(scan, ForwardScanDirection, slot))
+	for (int i = 0; i < n; i++)
 	{
 		bool		isnull;
 
-		lead_id = DatumGetInt64(slot_getattr(slot, 3, &isnull));
+		ScanKeyInit(&wanted[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(source_id));
+		ScanKeyInit(&wanted[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(keys[i]));
+		wanted[1].sk_collation = index->rd_indcollation[1];
+		index_rescan(scan, wanted, 2, NULL, 0);
+		lead_ids[i] = index_getnext_slot(scan, ForwardScanDirection, slot) ? DatumGetInt64(slot_getattr(slot, 3, &isnull)) : 0;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	return lead_id;
 }
 
 static bool

@@ -31,7 +31,7 @@
 
 bool		lr_enabled = true;
 int			lr_on_error = LR_ON_ERROR_RECORD;
-int			lr_batch_size = 1000;
+int			lr_batch_size = 500;
 
 static const struct config_enum_entry on_error_options[] = {
 	{"record", LR_ON_ERROR_RECORD, false},
@@ -76,7 +76,7 @@ lr_intake_init(void)
 	DefineCustomIntVariable("leadroute.batch_size",
 							"How many leads of one statement are worked on at a time.",
 							"More leads at a time cost more memory and share more look-ups.",
-							&lr_batch_size, 1000, 1, 10000, PGC_USERSET, 0, NULL, NULL, NULL);
+							&lr_batch_size, 500, 1, 10000, PGC_USERSET, 0, NULL, NULL, NULL);
 	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
 }
 

@@ -133,7 +133,8 @@ run_step(LrBatch *batch, LrStep *step)
 	INSTR_TIME_SET_CURRENT(start);
 	if (step->builtin && step->builtin->prepare && !batch->verifying)
 		step->builtin->prepare(step, batch);
-	if (step->may_raise && step->builtin && step->builtin->repeatable)
+	/* for one lead, guards for just the conjuncts that it comes to are less */
+	if (step->may_raise && step->builtin && step->builtin->repeatable && batch->n > 1)
 		run_guarded(batch, step);
 	else
 	{

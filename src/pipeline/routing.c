@@ -36,24 +36,19 @@ struct LrRouting
 	TupleTableSlot *row;
 	int			capacity;
 	int64		total;
-	int			nids;			/* of leads that wait */
-	int64	   *ids;
-	List	   *new_keys;		/* of NewKey */
-	MemoryContext key_memory;
+	int			nrows;			/* added since the last batch was finished */
+	int			allocated;
+	MinimalTuple *rows;			/* NULL each if nothing but the lead id is wanted of them */
+	int64	   *lead_ids;		/* of the rows, where they are the rows' keys */
+	MemoryContext row_memory;	/* that of the batch, if leads do not wait */
 	LrRunDone	done;
 	void	   *argument;
 };
 
-typedef struct NewKey
-{
-	char	   *key;
-	int64		lead_id;
-} NewKey;
-
-static int64 lead_id_of(LrRouting *routing, TupleTableSlot *slot);
-static void write_keys(LrRouting *routing);
-static void finish_batch(LrRouting *routing);
-static void finish_waiting(LrRouting *routing);
+static void make_room(LrRouting *routing);
+static void finish_rows(LrRouting *routing);
+static void find_lead_ids(LrRouting *routing);
+static void route_rows(LrRouting *routing);
 static void find_unchanged(LrBatch *batch);
 static bool is_unchanged(LrRun *run, uint64 row);
 
@@ -86,7 +81,10 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 	routing->recorder.memory = memory;
 	routing->recorder.capacity = routing->capacity;
 	routing->row = MakeSingleTupleTableSlot(source->desc, &TTSOpsMinimalTuple);
-	routing->key_memory = AllocSetContextCreate(memory, "leadroute keys", ALLOCSET_DEFAULT_SIZES);
+	routing->row_memory = routing->policy ? routing->batch.memory : AllocSetContextCreate(memory, "leadroute rows", ALLOCSET_DEFAULT_SIZES);
+	routing->allocated = Min(4, routing->capacity);
+	routing->rows = palloc(sizeof(MinimalTuple) * routing->allocated);
+	routing->lead_ids = palloc(sizeof(int64) * routing->allocated);
 	MemoryContextSwitchTo(saved);
 	return routing;
 }
@@ -116,27 +114,26 @@ lr_routing_require_policy(const LrRouting *routing)
 void
 lr_routing_add(LrRouting *routing, TupleTableSlot *slot)
 {
-	LrBatch    *batch = &routing->batch;
-	MemoryContext saved;
-	LrRun	   *run;
+	const LrSource *source = routing->source;
+	MemoryContext saved = MemoryContextSwitchTo(routing->row_memory);
+	MinimalTuple row = NULL;
 
-	if (routing->waiting)
+	if (routing->nrows == routing->allocated)
+		make_room(routing);
+	if (!routing->waiting || source->keyed)
 	{
-		if (routing->ids == NULL)
-			routing->ids = MemoryContextAlloc(routing->memory, sizeof(int64) * routing->capacity);
-		routing->ids[routing->nids++] = lead_id_of(routing, slot);
-		if (routing->nids == routing->capacity)
-			finish_waiting(routing);
-		return;
+		row = ExecCopySlotMinimalTuple(slot);
+		slot = routing->row;
+		ExecStoreMinimalTuple(row, slot, false);
 	}
-	saved = MemoryContextSwitchTo(batch->memory);
-	run = lr_batch_add(batch);
-	ExecStoreMinimalTuple(ExecCopySlotMinimalTuple(slot), routing->row, false);
-	run->lead_id = lead_id_of(routing, routing->row);
-	lr_lead_read(routing->source, routing->row, run);
+	if (!routing->waiting)
+		lr_lead_read(source, slot, lr_batch_add(&routing->batch));
+	if (!source->keyed)
+		routing->lead_ids[routing->nrows] = lr_lead_id_direct(source, slot);
+	routing->rows[routing->nrows++] = row;
 	MemoryContextSwitchTo(saved);
-	if (batch->n == routing->capacity || MemoryContextMemAllocated(batch->memory, false) > MAX_BATCH_BYTES)
-		finish_batch(routing);
+	if (routing->nrows == routing->capacity || MemoryContextMemAllocated(routing->row_memory, false) > MAX_BATCH_BYTES)
+		finish_rows(routing);
 }
 
 /* Ends a routing; returns how many leads were routed. */
@@ -145,8 +142,7 @@ lr_routing_end(LrRouting *routing)
 {
 	int64		total;
 
-	finish_waiting(routing);
-	finish_batch(routing);
+	finish_rows(routing);
 	lr_recorder_end(&routing->recorder);
 	total = routing->total;
 	ExecDropSingleTupleTableSlot(routing->row);
@@ -156,73 +152,85 @@ lr_routing_end(LrRouting *routing)
 	return total;
 }
 
-/* Finds a row's lead id; one whose key has none yet gets one. */
-static int64
-lead_id_of(LrRouting *routing, TupleTableSlot *slot)
+/* Most statements bring one lead: room grows with need, as far as a batch goes. */
+static void
+make_room(LrRouting *routing)
 {
-	const LrSource *source = routing->source;
-	MemoryContext saved;
-	char	   *key;
-	NewKey	   *new_key;
-	int64		lead_id;
+	routing->allocated = Min(routing->allocated * 4, routing->capacity);
+	routing->rows = repalloc(routing->rows, sizeof(MinimalTuple) * routing->allocated);
+	routing->lead_ids = repalloc(routing->lead_ids, sizeof(int64) * routing->allocated);
+}
 
-	if (!source->keyed)
-		return lr_lead_id_direct(source, slot);
-	saved = MemoryContextSwitchTo(routing->key_memory);
-	key = lr_lead_key(source, slot);
-	lead_id = lr_key_find(source->source_id, key);
-	if (lead_id == 0)
+static void
+finish_rows(LrRouting *routing)
+{
+	MemoryContext saved = MemoryContextSwitchTo(routing->row_memory);
+
+	if (routing->nrows > 0)
 	{
-		new_key = palloc(sizeof(NewKey));
-		new_key->key = key;
-		new_key->lead_id = lead_id = lr_numbers_take(lr_catalog()->lead_ids, 1);
-		routing->new_keys = lappend(routing->new_keys, new_key);
+		find_lead_ids(routing);
+		if (routing->waiting)
+			lr_record_waiting(routing->source->source_id, routing->lead_ids, routing->nrows, routing->waiting, routing->cause == 'u',
+							  routing->as_of, routing->user);
+		else
+			route_rows(routing);
+		routing->nrows = 0;
 	}
 	MemoryContextSwitchTo(saved);
-	return lead_id;
+	if (routing->policy)
+		lr_batch_clear(&routing->batch);
+	else
+		MemoryContextReset(routing->row_memory);
 }
 
+/* Finds the lead ids of the rows by their keys. A key that has none yet gets one. */
 static void
-write_keys(LrRouting *routing)
+find_lead_ids(LrRouting *routing)
 {
+	const LrSource *source = routing->source;
+	char	  **keys;
+	int			nnew = 0;
+	int64		next;
 	LrWriter   *writer;
-	ListCell   *cell;
 
-	if (routing->new_keys != NIL)
+	if (!source->keyed)
+		return;
+	keys = palloc(sizeof(char *) * routing->nrows);
+	lr_lead_keys_find(source, routing->rows, routing->nrows, keys, routing->lead_ids);
+	for (int i = 0; i < routing->nrows; i++)
+		nnew += routing->lead_ids[i] == 0;
+	if (nnew == 0)
+		return;
+	next = lr_numbers_take(lr_catalog()->lead_ids, nnew);
+	writer = lr_writer_open(lr_catalog()->tables[LR_TABLE_LEAD_KEYS], nnew);
+	for (int i = 0; i < routing->nrows; i++)
 	{
-		writer = lr_writer_open(lr_catalog()->tables[LR_TABLE_LEAD_KEYS], list_length(routing->new_keys));
-		foreach(cell, routing->new_keys)
-		{
-			NewKey	   *new_key = lfirst(cell);
-			TupleTableSlot *slot = lr_writer_row(writer);
+		TupleTableSlot *slot;
 
-			slot->tts_values[0] = Int32GetDatum(routing->source->source_id);
-			slot->tts_values[1] = CStringGetTextDatum(new_key->key);
-			slot->tts_values[2] = Int64GetDatum(new_key->lead_id);
-			memset(slot->tts_isnull, false, 3 * sizeof(bool));
-		}
-		lr_writer_close(writer);
-		routing->new_keys = NIL;
+		if (routing->lead_ids[i] != 0)
+			continue;
+		routing->lead_ids[i] = next++;
+		slot = lr_writer_row(writer);
+		slot->tts_values[0] = Int32GetDatum(source->source_id);
+		slot->tts_values[1] = CStringGetTextDatum(keys[i]);
+		slot->tts_values[2] = Int64GetDatum(routing->lead_ids[i]);
+		memset(slot->tts_isnull, false, 3 * sizeof(bool));
 	}
-	MemoryContextReset(routing->key_memory);
+	lr_writer_close(writer);
 }
 
 static void
-finish_batch(LrRouting *routing)
+route_rows(LrRouting *routing)
 {
 	LrBatch    *batch = &routing->batch;
-	MemoryContext saved;
 
-	if (routing->policy == NULL || batch->n == 0)
-		return;
-	saved = MemoryContextSwitchTo(batch->memory);
-	write_keys(routing);
-	if (batch->cause != 'i')
+	for (int i = 0; i < batch->n; i++)
 	{
-		for (int i = 0; i < batch->n; i++)
-			batch->runs[i].known = true;
-		lr_lock_states(batch);
+		batch->runs[i].lead_id = routing->lead_ids[i];
+		batch->runs[i].known = batch->cause != 'i';
 	}
+	if (batch->cause != 'i')
+		lr_lock_states(batch);
 	lr_batch_run(batch);
 	if (batch->cause != 'i')
 		find_unchanged(batch);
@@ -231,26 +239,6 @@ finish_batch(LrRouting *routing)
 	for (int i = 0; i < batch->n && routing->done; i++)
 		routing->done(&batch->runs[i], routing->argument);
 	routing->total += batch->n;
-	MemoryContextSwitchTo(saved);
-	lr_batch_clear(batch);
-}
-
-static void
-finish_waiting(LrRouting *routing)
-{
-	MemoryContext scratch;
-	MemoryContext saved;
-
-	if (routing->nids > 0)
-	{
-		scratch = AllocSetContextCreate(routing->memory, "leadroute waiting", ALLOCSET_DEFAULT_SIZES);
-		saved = MemoryContextSwitchTo(scratch);
-		write_keys(routing);
-		lr_record_waiting(routing->source->source_id, routing->ids, routing->nids, routing->waiting, routing->cause == 'u', routing->as_of, routing->user);
-		routing->nids = 0;
-		MemoryContextSwitchTo(saved);
-		MemoryContextDelete(scratch);
-	}
 }
 
 /*
