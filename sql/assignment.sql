@@ -19,9 +19,11 @@ COMMENT ON SEQUENCE leadroute.pool_ids IS 'Ids of pools.';
 CREATE TABLE leadroute.pools (
     pool_id integer PRIMARY KEY DEFAULT nextval('leadroute.pool_ids'),
     name text NOT NULL UNIQUE CHECK (name <> ''),
-    description text NOT NULL DEFAULT ''
+    description text NOT NULL DEFAULT '',
+    of_owner integer UNIQUE
 );
 COMMENT ON TABLE leadroute.pools IS 'Groups that leads rotate through. Each has a sequence leadroute.pool_N_turns: its turns.';
+COMMENT ON COLUMN leadroute.pools.of_owner IS 'The owner whose pool of one it is: publishing makes one for each owner that a rule names. Null for all others. Its turns are leadroute.owner_turns.';
 COMMENT ON COLUMN leadroute.pools.pool_id IS 'What policy versions pin: a pool keeps its meaning when it is renamed.';
 COMMENT ON COLUMN leadroute.pools.name IS 'What rules call it.';
 COMMENT ON COLUMN leadroute.pools.description IS 'For people.';
@@ -106,6 +108,41 @@ CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.owners FOR EACH
 CREATE TRIGGER keep_members AFTER DELETE OR UPDATE OF pool_id ON leadroute.pools FOR EACH ROW EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.pools FOR EACH STATEMENT EXECUTE FUNCTION leadroute.keep_members();
 
+-- A pool of one owner stays that: rules that name the owner mean nobody else.
+CREATE FUNCTION leadroute.keep_owner_pool() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    pool_of integer;
+BEGIN
+    IF TG_TABLE_NAME = 'pools' THEN
+        IF NEW.of_owner IS NOT DISTINCT FROM OLD.of_owner THEN
+            RETURN NEW;
+        END IF;
+        RAISE object_not_in_prerequisite_state USING MESSAGE = format('whose pool "%s" is cannot change', OLD.name),
+            HINT = 'Rules lead to an owner with "owner": publishing makes the pool.';
+    END IF;
+    IF TG_OP <> 'INSERT' THEN
+        SELECT of_owner INTO pool_of FROM leadroute.pools p WHERE p.pool_id = OLD.pool_id;
+    END IF;
+    IF pool_of IS NULL AND TG_OP <> 'DELETE' THEN
+        SELECT of_owner INTO pool_of FROM leadroute.pools p WHERE p.pool_id = NEW.pool_id AND (NEW.owner_id <> of_owner OR NEW.weight <> 1);
+    END IF;
+    IF pool_of IS NOT NULL THEN
+        RAISE object_not_in_prerequisite_state
+            USING MESSAGE = format('the members of the pool of owner %s cannot change', (SELECT quote_ident(o.reference) FROM leadroute.owners o WHERE o.owner_id = pool_of)),
+            DETAIL = 'Rules that name the owner lead to this pool.',
+            HINT = 'Set available of the owner to false, or change the rules; make a pool of your own for several owners.';
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION leadroute.keep_owner_pool() IS 'Trigger of pools and pool_members: a pool of one owner has this member only, and stays the owner''s. Raises 55000.';
+CREATE TRIGGER keep_owner_pool BEFORE INSERT OR UPDATE OR DELETE ON leadroute.pool_members FOR EACH ROW EXECUTE FUNCTION leadroute.keep_owner_pool();
+CREATE TRIGGER keep_owner_pool BEFORE UPDATE OF of_owner ON leadroute.pools FOR EACH ROW EXECUTE FUNCTION leadroute.keep_owner_pool();
+
 -- What the members of a pool were when decisions were made: written once by whoever first routes after a change, never per
 -- lead. Two sessions may write the same content: duplicates do no harm, and nobody waits for another's commit.
 CREATE SEQUENCE leadroute.pool_revision_ids AS integer;
@@ -129,12 +166,17 @@ COMMENT ON COLUMN leadroute.pool_revisions.available IS 'Whether they were avail
 COMMENT ON COLUMN leadroute.pool_revisions.content_hash IS 'SHA-256 of members, weights and availability.';
 COMMENT ON COLUMN leadroute.pool_revisions.seen_at IS 'When it was written: at the first decision that read it.';
 
+CREATE SEQUENCE leadroute.owner_turns MINVALUE 0 START 0;
+COMMENT ON SEQUENCE leadroute.owner_turns IS 'Turns of the pools of one owner, which need no sequence each.';
+
 -- A sequence per pool: a turn needs no lock that lasts, and survives a crash.
 CREATE FUNCTION leadroute.make_turns() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF TG_OP = 'DELETE' THEN
+    IF TG_OP = 'INSERT' AND NEW.of_owner IS NOT NULL THEN
+        RETURN NULL;
+    ELSIF TG_OP = 'DELETE' THEN
         EXECUTE format('DROP SEQUENCE IF EXISTS leadroute.%I', 'pool_' || OLD.pool_id || '_turns');
     -- A restored dump brings the sequence before the row.
     ELSIF to_regclass(format('leadroute.%I', 'pool_' || NEW.pool_id || '_turns')) IS NULL THEN

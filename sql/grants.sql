@@ -63,7 +63,7 @@ BEGIN
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),
         ('leadroute.policy_ids', ''), ('leadroute.policy_version_ids', ''), ('leadroute.policy_act_ids', ''), ('leadroute.owner_ids', ''),
-        ('leadroute.pool_ids', ''), ('leadroute.pool_revision_ids', ''), ('leadroute.environment_ids', ''), ('leadroute.run_ids', '')
+        ('leadroute.pool_ids', ''), ('leadroute.owner_turns', ''), ('leadroute.pool_revision_ids', ''), ('leadroute.environment_ids', ''), ('leadroute.run_ids', '')
     ) AS v (name, filter) LOOP
         PERFORM pg_extension_config_dump(t.name, t.filter);
     END LOOP;

@@ -16,6 +16,7 @@ typedef struct LrPool
 	bool	   *available;
 	int			cycle;			/* turns until the rotation repeats; 0 if nobody is available */
 	int		   *schedule;		/* of cycle places in owner_ids */
+	bool		of_owner;		/* made for one owner, whom rules name */
 	Oid			turns;			/* the sequence */
 } LrPool;
 

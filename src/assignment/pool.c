@@ -71,7 +71,8 @@ lr_pool(int pool_id)
 		pool->pool_id = pool_id;
 		load_members(pool);
 		make_schedule(pool);
-		pool->turns = get_relname_relid(psprintf("pool_%d_turns", pool_id), lr_catalog()->schema);
+		/* pools of one owner share a sequence: there may be as many as there are owners */
+		pool->turns = get_relname_relid(pool->of_owner ? "owner_turns" : psprintf("pool_%d_turns", pool_id), lr_catalog()->schema);
 		pools = lappend(pools, pool);
 		MemoryContextSwitchTo(saved);
 	}
@@ -193,8 +194,8 @@ load_members(LrPool *pool)
 	uint64		n;
 
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT m.owner_id, m.weight, o.available FROM leadroute.pool_members m JOIN leadroute.owners o USING (owner_id)"
-			   " WHERE m.pool_id = $1 ORDER BY m.owner_id", true, 1, types, values, NULL);
+	n = lr_sql("SELECT m.owner_id, m.weight, o.available, EXISTS (SELECT FROM leadroute.pools p WHERE p.pool_id = m.pool_id AND p.of_owner IS NOT NULL)"
+			   " FROM leadroute.pool_members m JOIN leadroute.owners o USING (owner_id) WHERE m.pool_id = $1 ORDER BY m.owner_id", true, 1, types, values, NULL);
 	saved = MemoryContextSwitchTo(memory);
 	pool->nmembers = (int) n;
 	pool->owner_ids = palloc(sizeof(int) * Max(n, 1));
@@ -207,6 +208,7 @@ load_members(LrPool *pool)
 		pool->owner_ids[i] = lr_sql_int32(i, 1, 0);
 		pool->weights[i] = lr_sql_int32(i, 2, 1);
 		pool->available[i] = DatumGetBool(lr_sql_datum(i, 3, &isnull));
+		pool->of_owner = DatumGetBool(lr_sql_datum(i, 4, &isnull));
 	}
 	MemoryContextSwitchTo(saved);
 	lr_sql_end(&identity);

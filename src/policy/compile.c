@@ -18,10 +18,12 @@
 
 #define MAX_STEPS 32
 
-static const char *const document_members[] = {"leadroute", "description", "timezone", "steps", "rules", "justifications", NULL};
+static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "justifications", NULL};
 static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", NULL};
 static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
-static const char *const rule_members[] = {"name", "priority", "when", "pool", "outcome", "reason", "note", "enabled", NULL};
+static const char *const rule_members[] = {"name", "priority", "when", "pool", "owner", "outcome", "reason", "agents", "skills", "prerequisites",
+	"first_response_within", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
+};
 
 typedef struct Compilation
 {
@@ -29,6 +31,7 @@ typedef struct Compilation
 	json_t	   *pins;			/* NULL when publishing */
 	bool		reading;
 	LrMistakes *mistakes;
+	LrMembers  *members;
 	const char **rule_names;	/* of all rules so far, those with mistakes too; NULL for one that is switched off */
 } Compilation;
 
@@ -88,6 +91,7 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	}
 
 	policy->rules = palloc0(sizeof(LrRule) * Max(rules ? json_array_size(rules) : 0, 1));
+	c.members = lr_members_begin(policy, pins == NULL, mistakes);
 	c.rule_names = palloc0(sizeof(char *) * Max(rules ? json_array_size(rules) : 0, 1));
 	for (int i = 0; rules && i < (int) json_array_size(rules); i++)
 		read_rule(&c, json_array_get(rules, i), i);
@@ -120,6 +124,7 @@ read_header(Compilation *c, json_t *document)
 	timezone = lr_json_string(document, "timezone", false, "", c->mistakes);
 	if (timezone && pg_tzset(timezone) == NULL)
 		lr_mistake(c->mistakes, "timezone", "Give an IANA name such as Europe/Berlin.", "is not a known time zone");
+	c->policy->hit_policy = lr_read_hit_policy(document, c->mistakes);
 	c->policy->justifications = lr_read_justifications(document, c->mistakes);
 }
 
@@ -379,8 +384,10 @@ read_rule(Compilation *c, json_t *json, int number)
 	}
 	c->rule_names[number] = enabled ? name : NULL;
 	read_target(c, json, rule, place);
+	lr_members_read(c->members, json, rule, place);
 	if (when)
 		rule->when = lr_condition_parse(when, c->policy->scope, lr_place(place, "when"), c->mistakes);
+	lr_members_read_dates(c->members, json, rule, place);
 	if (rule->when)
 	{
 		add_reads(c->policy, rule->when, &c->policy->rule_reads);
@@ -389,19 +396,27 @@ read_rule(Compilation *c, json_t *json, int number)
 	}
 }
 
-/* A rule leads to a pool, or to an outcome with a reason. */
+/* A rule leads to a pool, to an owner, or to an outcome with a reason. */
 static void
 read_target(Compilation *c, json_t *json, LrRule *rule, const char *place)
 {
 	const char *pool = lr_json_string(json, "pool", false, place, c->mistakes);
+	const char *owner = lr_json_string(json, "owner", false, place, c->mistakes);
 	const char *outcome = lr_json_string(json, "outcome", false, place, c->mistakes);
 	const char *reason = lr_json_string(json, "reason", false, place, c->mistakes);
 
 	rule->outcome = LR_ASSIGNED;
 	rule->reason = reason ? pstrdup(reason) : "rule_matched";
-	if ((pool == NULL) == (outcome == NULL))
+	if ((pool != NULL) + (owner != NULL) + (outcome != NULL) != 1)
 	{
-		lr_mistake(c->mistakes, place, NULL, "needs either \"pool\" or \"outcome\"");
+		lr_mistake(c->mistakes, place, "Give exactly one of them.", "needs either \"pool\", \"owner\" or \"outcome\"");
+		return;
+	}
+	if (owner)
+	{
+		rule->owner = pstrdup(owner);
+		rule->pool = lr_owner_pool_name(owner);
+		rule->pool_id = c->pins ? find_pool(c, rule->pool, place) : lr_members_find_owner(c->members, owner, lr_place(place, "owner"));
 		return;
 	}
 	if (pool)

@@ -15,6 +15,7 @@
 
 #include "policy/condition_check.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
@@ -291,6 +292,34 @@ add_conjunct(LrCondition *condition, LrConjunct *conjunct, Expr *expression)
 	condition->may_raise |= conjunct->may_raise;
 	condition->timezone_matters |= lr_timezone_matters((Node *) expression);
 	lr_find_reads((Node *) expression, condition);
+}
+
+/*
+ * Adds the conjunct "fact operator constant" to a condition, in the current memory context. The operator is one that compares
+ * two values of the fact's type, and cannot raise: it is evaluated before what may.
+ */
+void
+lr_condition_add_bound(LrCondition *condition, int fact, const char *operator, Datum constant)
+{
+	Oid			type = lr_facts[fact].type;
+	Oid			number = OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString(pstrdup(operator))), type, type);
+	int16		length;
+	bool		by_value;
+	LrConjunct *conjuncts = palloc0(sizeof(LrConjunct) * (condition->nconjuncts + 1));
+	int			place = 0;
+	Expr	   *expression;
+
+	get_typlenbyval(type, &length, &by_value);
+	expression = make_opclause(number, BOOLOID, false, (Expr *) makeVar(1, fact + 1, type, -1, get_typcollation(type), 0),
+							   (Expr *) makeConst(type, -1, get_typcollation(type), length, constant, false, by_value), InvalidOid, InvalidOid);
+	set_opfuncid((OpExpr *) expression);
+	while (place < condition->nconjuncts && !condition->conjuncts[place].may_raise)
+		place++;
+	memcpy(conjuncts, condition->conjuncts, sizeof(LrConjunct) * place);
+	memcpy(conjuncts + place + 1, condition->conjuncts + place, sizeof(LrConjunct) * (condition->nconjuncts - place));
+	add_conjunct(condition, &conjuncts[place], expression);
+	condition->conjuncts = conjuncts;
+	condition->nconjuncts++;
 }
 
 /* Recognises fact = constant and fact IN (constants); NULL for anything else. */

@@ -76,6 +76,7 @@ typedef struct LrConditionError
 
 extern LrScope *lr_scope_make(char **extra, int nextra, const char *timezone);
 extern LrCondition *lr_condition_parse(const char *text, const LrScope *scope, const char *place, LrMistakes *mistakes);
+extern void lr_condition_add_bound(LrCondition *condition, int fact, const char *operator, Datum constant);
 extern LrEvaluator *lr_evaluator_make(LrScope *scope);
 extern LrTruth lr_condition_evaluate(LrCondition *condition, LrEvaluator *evaluator, Datum *values, bool *isnull,
 									 LrConditionError *error);

@@ -52,7 +52,17 @@ typedef struct LrRule
 	char	   *reason;
 	char	   *pool;
 	int			pool_id;
+	char	   *owner;			/* NULL, or whose pool of one it is */
+	Bitmapset  *prerequisites;	/* numbers of the steps that have to be done for the rule to hold */
 } LrRule;
+
+/* Which of the rules that hold decides. */
+typedef enum LrHitPolicy
+{
+	LR_HIT_PRIORITY,			/* the first by (priority, place) */
+	LR_HIT_FIRST,				/* the first of the document */
+	LR_HIT_UNIQUE				/* one only; where there are more, that is on record, and it is as under LR_HIT_PRIORITY */
+} LrHitPolicy;
 
 typedef struct LrRuleIndex LrRuleIndex;
 
@@ -70,6 +80,7 @@ typedef struct LrPolicy
 	LrEvaluator *evaluator;
 	int			nsteps;
 	LrStep	   *steps;
+	LrHitPolicy hit_policy;
 	int			nrules;
 	LrRule	   *rules;			/* in the order in which they are tried */
 	LrRuleIndex *index;
@@ -95,6 +106,17 @@ extern void lr_types_to_json(List *types, StringInfo json);
 /* compile.c */
 extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes);
 extern char *lr_policy_pins(const LrPolicy *policy);
+
+/* members.c */
+typedef struct LrMembers LrMembers;
+
+extern LrMembers *lr_members_begin(LrPolicy *policy, bool publishing, LrMistakes *mistakes);
+extern LrHitPolicy lr_read_hit_policy(json_t *document, LrMistakes *mistakes);
+extern void lr_members_read(LrMembers *members, json_t *json, LrRule *rule, const char *place);
+extern void lr_members_read_dates(LrMembers *members, json_t *json, LrRule *rule, const char *place);
+extern int	lr_members_find_owner(LrMembers *members, const char *reference, const char *place);
+extern char *lr_owner_pool_name(const char *reference);
+extern void lr_make_owner_pools(LrPolicy *policy);
 
 /* protected.c */
 extern json_t *lr_read_justifications(json_t *document, LrMistakes *mistakes);

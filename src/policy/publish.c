@@ -68,6 +68,7 @@ leadroute_publish_policy(PG_FUNCTION_ARGS)
 	policy = lr_policy_compile(lr_json_of_jsonb(PG_GETARG_DATUM(1)), NULL, false, &mistakes);
 	lr_check_protected(policy, &mistakes);
 	lr_mistakes_raise(&mistakes, psprintf("the document for policy \"%s\"", name));
+	lr_make_owner_pools(policy);
 
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = PG_GETARG_DATUM(1);
