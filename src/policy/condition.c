@@ -20,6 +20,7 @@
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -119,9 +120,9 @@ lr_condition_parse(const char *text, const LrScope *scope, const char *place, Lr
 		if (error == NULL)
 			lr_mistake(mistakes, place, NULL, "cannot be used: SQLSTATE %s", unpack_sql_state(sqlstate));
 		else if (error->cursorpos > 0)
-			lr_mistake(mistakes, place, error->hint, "%s, at character %d", error->message, error->cursorpos);
+			lr_mistake(mistakes, place, lr_condition_hint(error, text), "%s, at character %d", error->message, error->cursorpos);
 		else
-			lr_mistake(mistakes, place, error->hint, "%s", error->message);
+			lr_mistake(mistakes, place, lr_condition_hint(error, text), "%s", error->message);
 		return NULL;
 	}
 
@@ -154,6 +155,7 @@ define(void *argument)
 		MemoryContext saved;
 
 		lr_check_expression(expression, definition->text, literals);
+		lr_check_constants(expression, definition->text);
 		expression = (Node *) expression_planner((Expr *) lr_refuse_moving_data(expression));
 		saved = MemoryContextSwitchTo(definition->memory);
 		definition->expression = copyObject((Expr *) expression);
@@ -177,7 +179,7 @@ transform(const Definition *definition, List **literals)
 	ParseState *pstate = make_parsestate(NULL);
 	Node	   *expression = raw_expression(definition->text);
 
-	*literals = lr_check_raw_expression(expression);
+	*literals = lr_check_raw_expression(expression, definition->text);
 	pstate->p_sourcetext = definition->text;
 	pstate->p_pre_columnref_hook = resolve_name;
 	pstate->p_ref_hook_state = (void *) definition->scope;
@@ -213,7 +215,13 @@ raw_expression(const char *text)
 	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
 	ResTarget  *target;
 
-	if (!IsA(select, SelectStmt) || list_length(select->targetList) != 1 || select->fromClause || select->whereClause ||
+	if (list_length(select->targetList) > 1)
+		ereport(ERROR,
+				errcode(ERRCODE_SYNTAX_ERROR),
+				errmsg("a condition has to be one boolean expression, and here are %d", list_length(select->targetList)),
+				errhint("Connect them with AND or OR; write numbers without commas, lists as country IN ('DE', 'AT')."),
+				errposition(pg_mbstrlen_with_len(text, lsecond_node(ResTarget, select->targetList)->location) + 1));
+	if (!IsA(select, SelectStmt) || select->targetList == NIL || select->fromClause || select->whereClause ||
 		select->groupClause || select->havingClause || select->windowClause || select->sortClause || select->limitCount ||
 		select->limitOffset || select->lockingClause || select->distinctClause || select->op != SETOP_NONE)
 		ereport(ERROR,
@@ -221,11 +229,18 @@ raw_expression(const char *text)
 				errmsg("a condition has to be one boolean expression"),
 				errhint("Write what would stand behind WHERE, such as country = 'DE' AND company_size >= 50."));
 	target = linitial_node(ResTarget, select->targetList);
+	if (target->name && lr_condition_open_word(target->name))
+		ereport(ERROR,
+				errcode(ERRCODE_SYNTAX_ERROR),
+				errmsg("a condition cannot end in %s", lr_condition_open_word(target->name)),
+				errhint("Write what has to follow it, or leave it out."),
+				errposition(pg_mbstrlen(text) + 1));
 	if (target->name)
 		ereport(ERROR,
 				errcode(ERRCODE_SYNTAX_ERROR),
-				errmsg("a condition cannot have an alias"),
-				errhint("Write what would stand behind WHERE, such as country = 'DE' AND company_size >= 50."));
+				errmsg("a condition cannot have an alias, such as \"%s\" here", target->name),
+				errhint("Leave the word out, or write the operator that is missing before it."),
+				errposition(pg_mbstrlen(text) + 1));
 	return target->val;
 }
 
@@ -242,7 +257,7 @@ resolve_name(ParseState *pstate, ColumnRef *cref)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_COLUMN),
 				errmsg("\"%s\" is neither an attribute of a lead nor an output of a step", NameListToString(cref->fields)),
-				errhint("Attributes without a column are reached as attributes->>'name'; outputs as step.output."),
+				errhint("%s", lr_name_hint(cref->fields, pstate->p_sourcetext, cref->location)),
 				parser_errposition(pstate, cref->location));
 	attribute = TupleDescAttr(scope->desc, fact);
 	var = makeVar(1, fact + 1, attribute->atttypid, -1, attribute->attcollation, 0);

@@ -24,6 +24,12 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+typedef struct RawContext
+{
+	ParseState *pstate;
+	List	   *literals;
+} RawContext;
+
 typedef struct CheckContext
 {
 	const char *text;
@@ -42,6 +48,8 @@ static bool may_raise_node(Node *node, void *context);
 static bool timezone_node(Node *node, void *context);
 static bool reads_node(Node *node, LrCondition *condition);
 static bool is_deterministic(Oid function);
+static bool follows_locale(Oid function);
+static bool is_of_query_language(Oid function);
 static bool is_datetime_type(Oid type);
 static bool is_member_function(Oid function);
 static void check_operator(Node *node, CheckContext *context);
@@ -55,26 +63,30 @@ pg_noreturn static void refuse_at(int location, const char *text, const char *hi
 
 /* Refuses, before analysis, what the parser would look up in the database. Returns the string literals. */
 List *
-lr_check_raw_expression(Node *expression)
+lr_check_raw_expression(Node *expression, const char *text)
 {
-	List	   *literals = NIL;
+	RawContext	context = {.pstate = make_parsestate(NULL)};
 
-	(void) check_raw_node(expression, &literals);
-	return literals;
+	context.pstate->p_sourcetext = text;
+	(void) check_raw_node(expression, &context);
+	return context.literals;
 }
 
 static bool
-check_raw_node(Node *node, void *context)
+check_raw_node(Node *node, void *argument)
 {
+	RawContext *context = argument;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, SubLink))
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("a condition cannot contain a subquery"),
-				errhint("Compare with constants: country IN ('DE', 'AT'). Facts from tables come from agents."));
+				errhint("Compare with constants: country IN ('DE', 'AT'). Facts from tables come from agents."),
+				parser_errposition(context->pstate, ((SubLink *) node)->location));
 	if (IsA(node, A_Const) && !((A_Const *) node)->isnull && IsA(&((A_Const *) node)->val, String))
-		*(List **) context = lappend(*(List **) context, node);
+		context->literals = lappend(context->literals, node);
 	return raw_expression_tree_walker(node, check_raw_node, context);
 }
 
@@ -142,7 +154,11 @@ check_node(Node *node, CheckContext *context)
 		case T_GroupingFunc:
 			refuse(node, context->text, "A condition sees one lead.", "a condition cannot contain an aggregate or window function");
 		case T_SQLValueFunction:
-			refuse(node, context->text, "Write as_of, the moment of the decision.", "a condition cannot ask for the current time or user");
+			refuse(node, context->text, exprType(node) == NAMEOID ? "Who inserts does not decide: bring along what matters as an attribute of the lead."
+				   : "Write as_of, the moment of the decision.", "a condition cannot ask for the current time or user");
+		case T_SubscriptingRef:
+			refuse(node, context->text, "Write attributes->>'seats' for a member, 'email' = ANY (consent_channels) for elements of an array.",
+				   "a condition cannot use subscripts");
 		default:
 			refuse(node, context->text, "Conditions are made of attributes, outputs, constants, operators, built-in functions, CASE, COALESCE and casts.",
 				   "a condition cannot contain this kind of expression");
@@ -173,7 +189,14 @@ refuse_function(Oid function, void *argument)
 	if (function >= FirstNormalObjectId)
 		refuse(context->function_caller, context->text, "Register the function as an agent and use its output.",
 			   psprintf("function \"%s\" is not a built-in one", name ? name : "?"));
-	refuse(context->function_caller, context->text, "Write as_of for the current time; use immutable functions otherwise.",
+	if (is_of_query_language(function))
+		refuse(context->function_caller, context->text,
+			   "Say it with others: as_of - received_at for age(received_at), lpad(country, 5, ' ') for lpad(country, 5), "
+			   "company_size::text || 'x' for company_size || 'x'.",
+			   psprintf("function \"%s\" is one that the server has in SQL", name ? name : "?"));
+	refuse(context->function_caller, context->text,
+		   follows_locale(function) ? "It follows the server's locale: use extract(), date_trunc() and plain numbers."
+		   : "Write as_of for the current time; use immutable functions otherwise.",
 		   psprintf("function \"%s\" does not always give the same result", name ? name : "?"));
 }
 
@@ -214,13 +237,29 @@ is_deterministic(Oid function)
 			if (!is_datetime_type(type) && type != TEXTOID && type != CSTRINGOID && type != OIDOID && type != INT4OID)
 				result = false;
 		}
-		/* to_char follows lc_time, and to_timestamp and to_date the locale's names */
-		if (function == F_TO_CHAR_TIMESTAMPTZ_TEXT || function == F_TO_CHAR_TIMESTAMP_TEXT || function == F_TO_CHAR_INTERVAL_TEXT ||
-			function == F_TO_TIMESTAMP_TEXT_TEXT || function == F_TO_DATE)
-			result = false;
-		result &= has_datetime;
+		result &= has_datetime && !follows_locale(function);
 	}
 	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Tells of functions that follow lc_time or lc_monetary: to_char, and to_timestamp and to_date with the locale's names of months. */
+static bool
+follows_locale(Oid function)
+{
+	return function == F_TO_CHAR_TIMESTAMPTZ_TEXT || function == F_TO_CHAR_TIMESTAMP_TEXT || function == F_TO_CHAR_INTERVAL_TEXT ||
+		function == F_TO_TIMESTAMP_TEXT_TEXT || function == F_TO_DATE || function == F_CASH_IN || function == F_CASH_OUT ||
+		function == F_MONEY_INT4 || function == F_MONEY_INT8 || function == F_MONEY_NUMERIC || function == F_NUMERIC_MONEY;
+}
+
+static bool
+is_of_query_language(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
 	return result;
 }
 
