@@ -234,6 +234,8 @@ constant_hint(const char *text, const char *at, const char *message)
 		return "Names and texts within JSON stand in double quotes: '{\"tags\": [\"vip\"]}'.";
 	if (strstr(message, "enum"))
 		return "Write one of the labels that the type has.";
+	if (*at == '\'' && at[1] == '{' && strstr(message, "array literal"))
+		return "Write an array as ARRAY[1, 2], or as '{1,2}'.";
 	if (strstr(message, "array literal"))
 		return "Write 'email' = ANY (consent_channels), or compare with an array: consent_channels @> ARRAY['email'].";
 	if (strstr(message, "integer") || strstr(message, "bigint") || strstr(message, "numeric") || strstr(message, "double precision"))
