@@ -6,10 +6,11 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA leadroute FROM PUBLIC;
 GRANT USAGE ON SCHEMA leadroute TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
 
 -- Everybody with a role may read the configuration, and check what the library is.
-GRANT SELECT ON leadroute.policies, leadroute.policy_versions, leadroute.policy_history, leadroute.documents, leadroute.agents,
+GRANT SELECT ON leadroute.policies, leadroute.policy_versions, leadroute.policy_rules, leadroute.policy_history, leadroute.documents, leadroute.agents,
     leadroute.pools, leadroute.pool_members, leadroute.owners, leadroute.attached_tables
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
-GRANT EXECUTE ON FUNCTION leadroute.library_version(), leadroute.standard_classes()
+GRANT EXECUTE ON FUNCTION leadroute.library_version(), leadroute.standard_classes(), leadroute.policy_version_id(text, integer),
+    leadroute.policy_document(text, integer), leadroute.content_hash(jsonb, jsonb, bytea)
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
 
 -- Authors write policies and what they refer to, and attach tables that they own.
@@ -21,6 +22,12 @@ GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.publish_po
 GRANT INSERT, UPDATE, DELETE ON leadroute.owners, leadroute.pools, leadroute.pool_members TO leadroute_author;
 GRANT SELECT, INSERT, UPDATE, DELETE ON leadroute.firmographics TO leadroute_author;
 GRANT USAGE ON SEQUENCE leadroute.owner_ids, leadroute.pool_ids, leadroute.lead_ids TO leadroute_author;
+
+GRANT EXECUTE ON FUNCTION leadroute.match_version_rules(integer, jsonb[], boolean), leadroute.match_rules(text, integer, jsonb, boolean),
+    leadroute.measure_version_rules(integer, jsonb[], integer, boolean), leadroute.measure_rules(text, integer, regclass, integer, boolean),
+    leadroute.version_rule_index(integer), leadroute.rule_index(text, integer)
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.rebuild_version_rule_index(integer), leadroute.rebuild_rule_index(text, integer) TO leadroute_author;
 
 -- Approvers make versions active.
 GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
@@ -58,7 +65,7 @@ BEGIN
     FOR t IN SELECT * FROM (VALUES
         ('leadroute.attached_tables', ''), ('leadroute.lead_keys', ''), ('leadroute.lead_states', ''),
         ('leadroute.agents', 'WHERE kind <> ''builtin'''), ('leadroute.documents', 'WHERE document_id >= 1000'),
-        ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_acts', ''),
+        ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.owners', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.pool_revisions', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),

@@ -20,22 +20,52 @@ CREATE TABLE leadroute.policy_versions (
     policy_version_id integer PRIMARY KEY DEFAULT nextval('leadroute.policy_version_ids'),
     policy_id integer NOT NULL,
     version integer NOT NULL,
-    document jsonb NOT NULL,
+    frame jsonb NOT NULL,
     pins jsonb NOT NULL,
+    rules_hash bytea NOT NULL,
     content_hash bytea NOT NULL,
+    rule_index bytea NOT NULL,
+    index_hash bytea NOT NULL,
     reason text NOT NULL,
     published_by name NOT NULL,
     published_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (policy_id, version)
 );
+-- Random bytes to a compressor, and read whole by every new session.
+ALTER TABLE leadroute.policy_versions ALTER COLUMN rule_index SET STORAGE EXTERNAL;
 COMMENT ON TABLE leadroute.policy_versions IS 'Published versions; none ever changes.';
-COMMENT ON COLUMN leadroute.policy_versions.document IS 'The document as published (see docs/policy.md).';
+COMMENT ON COLUMN leadroute.policy_versions.frame IS 'The document as published (see docs/policy.md), but with an empty list of rules: these are in policy_rules; policy_document() puts it together.';
 COMMENT ON COLUMN leadroute.policy_versions.pins IS 'What the version depends on: for each step the agent version and document version that were current when it was published, with digests.';
-COMMENT ON COLUMN leadroute.policy_versions.content_hash IS 'SHA-256 of the document''s text and the pins'' text.';
+COMMENT ON COLUMN leadroute.policy_versions.content_hash IS 'SHA-256 of the frame''s text, the pins'' text and rules_hash: see content_hash().';
+COMMENT ON COLUMN leadroute.policy_versions.rules_hash IS 'SHA-256 of the SHA-256s of the rules'' texts, in their order.';
+COMMENT ON COLUMN leadroute.policy_versions.rule_index IS 'The index over the rules, in the form of src/policy/rule_index.h; rebuild_rule_index() makes it from the rules.';
+COMMENT ON COLUMN leadroute.policy_versions.index_hash IS 'SHA-256 of rule_index; where it does not fit, sessions make an index of their own.';
 COMMENT ON COLUMN leadroute.policy_versions.policy_version_id IS 'What entries and states refer to.';
 COMMENT ON COLUMN leadroute.policy_versions.version IS 'From 1, dense within the policy.';
 COMMENT ON COLUMN leadroute.policy_versions.reason IS 'Why it was published.';
 COMMENT ON COLUMN leadroute.policy_versions.published_by IS 'The session''s user.';
+
+CREATE TABLE leadroute.policy_rules (
+    policy_version_id integer,
+    rule_no integer,
+    rule jsonb NOT NULL,
+    PRIMARY KEY (policy_version_id, rule_no)
+);
+COMMENT ON TABLE leadroute.policy_rules IS 'The rules of published versions; none ever changes.';
+COMMENT ON COLUMN leadroute.policy_rules.policy_version_id IS 'See policy_versions.';
+COMMENT ON COLUMN leadroute.policy_rules.rule_no IS 'Its place in the document, from 0.';
+COMMENT ON COLUMN leadroute.policy_rules.rule IS 'The rule as published.';
+
+CREATE FUNCTION leadroute.without_rules(document jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE WHEN jsonb_typeof(document OPERATOR(pg_catalog.->) 'rules') OPERATOR(pg_catalog.=) 'array'
+        THEN jsonb_set(document, '{rules}', '[]') ELSE document END;
+COMMENT ON FUNCTION leadroute.without_rules(jsonb) IS 'A policy document with an empty list of rules.';
+
+CREATE FUNCTION leadroute.content_hash(frame jsonb, pins jsonb, rules_hash bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN sha256(convert_to(frame::text OPERATOR(pg_catalog.||) pins::text, 'UTF8') OPERATOR(pg_catalog.||) rules_hash);
+COMMENT ON FUNCTION leadroute.content_hash(jsonb, jsonb, bytea) IS 'The content hash of a policy version: SHA-256 of the texts of its frame and of its pins, and of the hash of its rules.';
 
 CREATE SEQUENCE leadroute.policy_act_ids;
 COMMENT ON SEQUENCE leadroute.policy_act_ids IS 'Ids of policy acts.';
@@ -83,6 +113,104 @@ CREATE FUNCTION leadroute.rollback_policy(name text, reason text DEFAULT '') RET
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_rollback_policy';
 COMMENT ON FUNCTION leadroute.rollback_policy(text, text) IS
     'Makes the version active again that was active before the present one. Returns its number. Raises 42704 if there is no such policy, 55000 if there was no version before.';
+
+CREATE FUNCTION leadroute.policy_version_id(name text, version integer DEFAULT NULL) RETURNS integer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    id integer;
+BEGIN
+    SELECT CASE WHEN policy_version_id.version IS NULL THEN p.active_version_id
+                ELSE (SELECT v.policy_version_id FROM leadroute.policy_versions v WHERE v.policy_id = p.policy_id AND v.version = policy_version_id.version) END
+    INTO id
+    FROM leadroute.policies p WHERE p.name = policy_version_id.name;
+    IF NOT FOUND THEN
+        RAISE undefined_object USING MESSAGE = format('policy "%s" does not exist', name), HINT = 'See leadroute.policies.';
+    ELSIF id IS NULL AND version IS NULL THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = format('policy "%s" has no active version', name),
+            HINT = 'Name a version, or activate one with leadroute.activate_policy().';
+    ELSIF id IS NULL THEN
+        RAISE undefined_object USING MESSAGE = format('policy "%s" has no version %s', name, version), HINT = 'See leadroute.policy_history.';
+    END IF;
+    RETURN id;
+END $$;
+COMMENT ON FUNCTION leadroute.policy_version_id(text, integer) IS
+    'The id of a version of a policy; version null: of the active one. Raises 42704 if there is none, 55000 if none is active.';
+
+CREATE FUNCTION leadroute.policy_document(name text, version integer DEFAULT NULL) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN v.frame ? 'rules' THEN jsonb_set(v.frame, '{rules}',
+               (SELECT coalesce(jsonb_agg(r.rule ORDER BY r.rule_no), '[]') FROM leadroute.policy_rules r WHERE r.policy_version_id = v.policy_version_id))
+           ELSE v.frame END
+    FROM leadroute.policy_versions v
+    WHERE v.policy_version_id = leadroute.policy_version_id(policy_document.name, policy_document.version);
+$$;
+COMMENT ON FUNCTION leadroute.policy_document(text, integer) IS
+    'The document of a version, exactly as it was published; version null: of the active one. Raises 42704 if there is none, 55000 if none is active.';
+
+CREATE FUNCTION leadroute.match_version_rules(policy_version_id integer, leads jsonb[], indexed boolean)
+    RETURNS TABLE (lead_no integer, rule_no integer, hits integer[], errors jsonb, verified integer)
+    LANGUAGE c STABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_match_rules';
+COMMENT ON FUNCTION leadroute.match_version_rules(integer, jsonb[], boolean) IS 'What match_rules() does, for a version by its id and for many leads.';
+
+CREATE FUNCTION leadroute.match_rules(name text, version integer, lead jsonb, indexed boolean DEFAULT true)
+    RETURNS TABLE (rule_no integer, rule text, hits integer[], errors jsonb, verified integer)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.rule_no, r.rule ->> 'name', m.hits, m.errors, m.verified
+    FROM leadroute.policy_version_id(name, version) AS v (id)
+    CROSS JOIN leadroute.match_version_rules(v.id, ARRAY[lead], indexed) m
+    LEFT JOIN leadroute.policy_rules r ON r.policy_version_id = v.id AND r.rule_no = m.rule_no;
+$$;
+COMMENT ON FUNCTION leadroute.match_rules(text, integer, jsonb, boolean) IS
+    'Finds the rule that decides for a lead given as facts by name: attributes, as_of, and outputs of steps, such as {"country": "DE", "score": 70, "attributes": {"seats": "12"}, "validateContact.status": "valid"}; what is missing is null; all steps count as done. version null: the active one. indexed false: all rules are tried one after the other, which gives the same. Returns the rule, under the hit policy unique all that hold, the rules that raised with SQLSTATE and conjunct from 0, and how many were verified. Raises 22023 for what is no fact, 42704 and 55000 as policy_document().';
+
+CREATE FUNCTION leadroute.measure_version_rules(policy_version_id integer, facts jsonb[], rounds integer, indexed boolean,
+    OUT leads bigint, OUT hits bigint, OUT ns_per_lead double precision, OUT verified_per_lead double precision)
+    LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_measure_rules';
+COMMENT ON FUNCTION leadroute.measure_version_rules(integer, jsonb[], integer, boolean) IS
+    'Measures matching: finds the deciding rule of each lead, given as for match_rules(), rounds times, after one round that is not counted. Returns how often, how many had a rule, nanoseconds a lead, and rules verified a lead. What is no fact is passed over. Raises 22023 for a fact of another type.';
+
+CREATE FUNCTION leadroute.measure_rules(name text, version integer, leads regclass, rounds integer DEFAULT 1, indexed boolean DEFAULT true)
+    RETURNS TABLE (leads bigint, hits bigint, ns_per_lead double precision, verified_per_lead double precision)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    facts jsonb[];
+BEGIN
+    EXECUTE format('SELECT array_agg(to_jsonb(l)) FROM %s l', measure_rules.leads) INTO facts;
+    RETURN QUERY SELECT * FROM leadroute.measure_version_rules(leadroute.policy_version_id(measure_rules.name, measure_rules.version),
+        coalesce(facts, '{}'), measure_rules.rounds, measure_rules.indexed);
+END $$;
+COMMENT ON FUNCTION leadroute.measure_rules(text, integer, regclass, integer, boolean) IS
+    'Measures what matching the rows of a table costs under a version, null: the active one: its columns are facts by name, such as country, score or attributes. Each row is matched rounds times, after one round that is not counted. indexed false: all rules are tried one after the other. Returns how often, how many had a rule, nanoseconds a lead, and rules verified a lead. Raises 22023 for a column of another type than its fact, 42704 and 55000 as policy_document().';
+
+CREATE FUNCTION leadroute.version_rule_index(policy_version_id integer, OUT rules integer, OUT bytes bigint, OUT columns integer, OUT groups integer,
+    OUT buckets integer, OUT trees integer, OUT shapes integer, OUT prepared_bytes bigint)
+    LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_rule_index';
+COMMENT ON FUNCTION leadroute.version_rule_index(integer) IS
+    'Describes the rule index of a version by its id: rules, bytes in memory, columns, groups of rules that compare the same columns for equality, buckets of rules with the same constants, buckets with a tree over bounds, conditions that differ in more than constants, and bytes that this session has prepared of these.';
+
+CREATE FUNCTION leadroute.rule_index(name text, version integer DEFAULT NULL, OUT rules integer, OUT bytes bigint, OUT columns integer, OUT groups integer,
+    OUT buckets integer, OUT trees integer, OUT shapes integer, OUT prepared_bytes bigint)
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM leadroute.version_rule_index(leadroute.policy_version_id(name, version));
+$$;
+COMMENT ON FUNCTION leadroute.rule_index(text, integer) IS 'Describes the rule index of a version, as version_rule_index(); version null: of the active one. Raises 42704 and 55000 as policy_document().';
+
+CREATE FUNCTION leadroute.rebuild_version_rule_index(policy_version_id integer) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_rebuild_rule_index';
+COMMENT ON FUNCTION leadroute.rebuild_version_rule_index(integer) IS 'Makes the stored rule index of a version by its id anew, from its rules. Returns its bytes. Worth while after an upgrade to another major version of PostgreSQL: until then every session makes one for itself.';
+
+CREATE FUNCTION leadroute.rebuild_rule_index(name text, version integer DEFAULT NULL) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT leadroute.rebuild_version_rule_index(leadroute.policy_version_id(name, version));
+$$;
+COMMENT ON FUNCTION leadroute.rebuild_rule_index(text, integer) IS 'Makes the stored rule index of a version anew, as rebuild_version_rule_index(); version null: of the active one. Raises 42704 and 55000 as policy_document().';
 
 CREATE VIEW leadroute.policy_history AS
     SELECT a.at, a.act, coalesce(p.name, d.kind || ' ' || d.name) AS name, coalesce(v.version, d.version) AS version, w.version AS previous_version,

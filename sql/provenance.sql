@@ -159,7 +159,7 @@ COMMENT ON FUNCTION leadroute.entry_steps(bytea, integer) IS
 
 CREATE VIEW leadroute.decisions AS
     SELECT e.run_id AS decision_id, e.lead_id, t.relation_name AS leads_table, e.as_of, e.outcome, e.reason_code,
-           o.reference AS owner, p.name AS pool, v.document -> 'rules' -> e.rule_no ->> 'name' AS rule, e.score,
+           o.reference AS owner, p.name AS pool, r.rule ->> 'name' AS rule, e.score,
            y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
            CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' END AS cause,
            e.note, e.routed_by::text AS routed_by, e.turn,
@@ -171,6 +171,7 @@ CREATE VIEW leadroute.decisions AS
     FROM leadroute.entries e
     JOIN leadroute.policy_versions v USING (policy_version_id)
     JOIN leadroute.policies y USING (policy_id)
+    LEFT JOIN leadroute.policy_rules r ON r.policy_version_id = e.policy_version_id AND r.rule_no = e.rule_no
     LEFT JOIN leadroute.attached_tables t USING (source_id)
     LEFT JOIN leadroute.lead_states s USING (lead_id)
     LEFT JOIN leadroute.owners o ON o.owner_id = e.owner_id
@@ -304,11 +305,11 @@ DECLARE
     members text;
     detail text;
 BEGIN
-    SELECT v.*, e.pool_revision_id, e.rule_no, e.owner_id, w.document -> 'rules' -> e.rule_no ->> 'when' AS condition, e.evidence, e.policy_version_id
+    SELECT v.*, e.pool_revision_id, e.rule_no, e.owner_id, r.rule ->> 'when' AS condition, e.evidence, e.policy_version_id
     INTO d
     FROM leadroute.decisions v
     JOIN leadroute.entries e ON e.run_id = v.decision_id AND e.as_of = v.as_of
-    JOIN leadroute.policy_versions w USING (policy_version_id)
+    LEFT JOIN leadroute.policy_rules r ON r.policy_version_id = e.policy_version_id AND r.rule_no = e.rule_no
     WHERE v.decision_id = explain_decision.decision_id;
     IF NOT FOUND THEN
         RAISE undefined_object USING MESSAGE = format('decision %s does not exist', decision_id), HINT = 'See the column decision_id of leadroute.decisions.';

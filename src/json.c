@@ -56,6 +56,28 @@ lr_json_of_jsonb(Datum document)
 	return json;
 }
 
+/* Returns a value as JSON text, in the current memory context. */
+char *
+lr_json_text(json_t *json)
+{
+	json_malloc_t allocate;
+	json_free_t release;
+	char	   *volatile text = NULL;
+
+	json_get_alloc_funcs(&allocate, &release);
+	json_set_alloc_funcs(json_allocate, json_release);
+	PG_TRY();
+	{
+		text = json_dumps(json, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+	}
+	PG_FINALLY();
+	{
+		json_set_alloc_funcs(allocate, release);
+	}
+	PG_END_TRY();
+	return text;
+}
+
 /* Notes one mistake. */
 void
 lr_mistake(LrMistakes *mistakes, const char *place, const char *hint, const char *problem, ...)

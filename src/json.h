@@ -29,6 +29,7 @@ typedef struct LrMistakes
 } LrMistakes;
 
 extern json_t *lr_json_of_jsonb(Datum document);
+extern char *lr_json_text(json_t *json);
 extern void lr_mistake(LrMistakes *mistakes, const char *place, const char *hint, const char *problem, ...) __attribute__((format(printf, 4, 5)));
 extern void lr_mistakes_raise(const LrMistakes *mistakes, const char *what);
 extern char *lr_place(const char *parent, const char *member);

@@ -22,6 +22,7 @@ _PG_init(void)
 	lr_catalog_init();
 	lr_intake_init();
 	lr_policy_init();
+	lr_rules_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

@@ -96,7 +96,7 @@ SELECT leadroute.activate_policy('default', :version, 'demonstration') AS versio
 
 SELECT (SELECT count(*) FROM leadroute.pools) AS pools, (SELECT count(*) FROM leadroute.owners) AS owners,
        (SELECT count(*) FROM leadroute.owners WHERE NOT available) AS "of them away", (SELECT count(*) FROM leadroute.firmographics) AS companies,
-       jsonb_array_length(document -> 'steps') AS steps, jsonb_array_length(document -> 'rules') AS rules
+       jsonb_array_length(frame -> 'steps') AS steps, (SELECT count(*) FROM leadroute.policy_rules r WHERE r.policy_version_id = v.policy_version_id) AS rules
 FROM leadroute.policy_versions;
 
 \echo 'Routing: one INSERT; each lead, its owner and the record of its decision commit together'

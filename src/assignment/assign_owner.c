@@ -48,12 +48,26 @@ configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, co
 {
 }
 
+/* Returns a bit for each step that is done. */
+static uint32
+steps_done(const LrRun *run)
+{
+	uint32		done = 0;
+
+	for (int i = 0; i < run->batch->policy->nsteps; i++)
+	{
+		if (run->steps[i].status == LR_STEP_DONE)
+			done |= (uint32) 1 << i;
+	}
+	return done;
+}
+
 static void
 run(LrStep *step, LrRun *run)
 {
 	LrMatch		match;
 
-	lr_rules_match(run->batch->policy, run->values, run->isnull, &match);
+	lr_rules_match(run->batch->policy, steps_done(run), run->values, run->isnull, true, &match);
 	run->rule = match.rule;
 	run->ended = true;
 	if (match.rule == NULL)

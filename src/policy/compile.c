@@ -5,10 +5,12 @@
  * chosen, and loading, where the pins of the published version say which ones. docs/policy.md describes the document.
  */
 #include "policy/policy.h"
+#include "policy/rule_index.h"
 
 #include "agents/agents.h"
 #include "assignment/assignment.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "pgtime.h"
 #include "pipeline/pipeline.h"
 #include "utils/builtins.h"
@@ -32,8 +34,15 @@ typedef struct Compilation
 	bool		reading;
 	LrMistakes *mistakes;
 	LrMembers  *members;
-	const char **rule_names;	/* of all rules so far, those with mistakes too; NULL for one that is switched off */
+	json_t	   *pools;			/* name to id */
+	bool		assigns;		/* a step does */
 } Compilation;
+
+typedef struct RuleName
+{
+	const char *name;
+	int			number;
+} RuleName;
 
 static void read_header(Compilation *c, json_t *document);
 static void make_scope(Compilation *c, json_t *steps, const char *timezone);
@@ -43,9 +52,19 @@ static void read_document(Compilation *c, json_t *json, LrStep *step, const char
 static void read_after(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void read_stops(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void add_default_stop(Compilation *c, LrStep *step);
-static void read_rule(Compilation *c, json_t *json, int number);
+static LrCondition *read_condition(LrMembers *members, const LrScope *scope, json_t *json, const char *place, LrMistakes *mistakes);
+static void read_rules(Compilation *c, json_t *rules);
+static void mark_raising(LrPolicy *policy);
+static void use_pinned_reads(Compilation *c);
+static void check_names(Compilation *c, RuleName *names, int n);
+static bool read_rule(Compilation *c, json_t *json, int number);
 static void read_target(Compilation *c, json_t *json, LrRule *rule, const char *place);
 static int	find_pool(Compilation *c, const char *name, const char *place);
+static json_t *all_pools(void);
+static void add_key(LrPolicy *policy, char *key);
+static void append_reads(const LrPolicy *policy, StringInfo json);
+static int	compare_names(const void *a, const void *b);
+static int	compare_numbers(const void *a, const void *b);
 static void add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads);
 static void check_types(Compilation *c);
 static json_t *pinned(Compilation *c, const char *kind, int number);
@@ -61,8 +80,6 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	Compilation c = {.policy = palloc0(sizeof(LrPolicy)),.pins = pins,.reading = reading,.mistakes = mistakes};
 	LrPolicy   *policy = c.policy;
 	json_t	   *steps;
-	json_t	   *rules;
-	bool		assigns = false;
 
 	policy->memory = CurrentMemoryContext;
 	if (!json_is_object(document))
@@ -72,7 +89,6 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	}
 	read_header(&c, document);
 	steps = lr_json_array(document, "steps", true, "", mistakes);
-	rules = lr_json_array(document, "rules", false, "", mistakes);
 	make_scope(&c, steps, json_string_value(json_object_get(document, "timezone")));
 
 	policy->nsteps = steps ? (int) json_array_size(steps) : 0;
@@ -87,28 +103,122 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	for (int i = 0; i < policy->nsteps; i++)
 	{
 		read_step(&c, json_array_get(steps, i), i);
-		assigns |= policy->steps[i].builtin == &lr_assign_owner;
-	}
-
-	policy->rules = palloc0(sizeof(LrRule) * Max(rules ? json_array_size(rules) : 0, 1));
-	c.members = lr_members_begin(policy, pins == NULL, mistakes);
-	c.rule_names = palloc0(sizeof(char *) * Max(rules ? json_array_size(rules) : 0, 1));
-	for (int i = 0; rules && i < (int) json_array_size(rules); i++)
-		read_rule(&c, json_array_get(rules, i), i);
-	qsort(policy->rules, policy->nrules, sizeof(LrRule), compare_rules);
-	if (policy->nrules > 0 && policy->nsteps > 0 && !assigns)
-		lr_mistake(mistakes, "rules", "Add the step {\"capability\": \"assignOwner\"}.", "are never used: no step assigns");
-
-	for (int s = 0; s < policy->nsteps; s++)
-	{
-		for (int r = 0; r < policy->nrules && policy->steps[s].builtin == &lr_assign_owner; r++)
-			policy->steps[s].may_raise |= policy->rules[r].when->may_raise;
+		c.assigns |= policy->steps[i].builtin == &lr_assign_owner;
 	}
 	if (pins)
+		use_pinned_reads(&c);
+	else
+		read_rules(&c, lr_json_array(document, "rules", false, "", mistakes));
+	if (pins)
 		check_types(&c);
-	if (mistakes->list == NIL && !reading)
-		lr_rule_index_build(policy);
 	return policy;
+}
+
+/* Makes a document that was compiled without mistakes ready to decide under, though nobody has published it. */
+void
+lr_policy_index(LrPolicy *policy)
+{
+	policy->rule_set = lr_rule_set_make(lr_rule_index_build(policy));
+}
+
+/* Reads the rules of a loaded version, all of them, for an index that has to be made anew. */
+void
+lr_policy_read_rules(LrPolicy *policy, json_t *rules, json_t *pins, LrMistakes *mistakes)
+{
+	Compilation c = {.policy = policy,.pins = pins,.mistakes = mistakes,.assigns = true};
+
+	read_rules(&c, rules);
+}
+
+/* Reads the rules, in the order in which they will be tried. */
+static void
+read_rules(Compilation *c, json_t *rules)
+{
+	LrPolicy   *policy = c->policy;
+	int			n = rules ? (int) json_array_size(rules) : 0;
+	RuleName   *names = palloc(sizeof(RuleName) * Max(n, 1));
+	int			nnames = 0;
+
+	c->members = lr_members_begin(policy, c->pins == NULL, c->mistakes);
+	c->pools = c->pins ? json_object_get(c->pins, "pools") : all_pools();
+	policy->rules = palloc_extended(sizeof(LrRule) * Max(n, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	policy->nrules = 0;
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (read_rule(c, json_array_get(rules, i), i))
+			names[nnames++] = (RuleName) {.name = json_string_value(json_object_get(json_array_get(rules, i), "name")),.number = i};
+	}
+	check_names(c, names, nnames);
+	qsort(policy->rules, policy->nrules, sizeof(LrRule), policy->hit_policy == LR_HIT_FIRST ? compare_numbers : compare_rules);
+	if (policy->nrules > 0 && policy->nsteps > 0 && !c->assigns)
+		lr_mistake(c->mistakes, "rules", "Add the step {\"capability\": \"assignOwner\"}.", "are never used: no step assigns");
+	for (int r = 0; r < policy->nrules; r++)
+		policy->rules_may_raise |= policy->rules[r].when->may_raise;
+	mark_raising(policy);
+}
+
+/* Guards are for steps that need them. */
+static void
+mark_raising(LrPolicy *policy)
+{
+	for (int s = 0; s < policy->nsteps; s++)
+	{
+		if (policy->steps[s].builtin == &lr_assign_owner)
+			policy->steps[s].may_raise |= policy->rules_may_raise;
+	}
+}
+
+/* What a published version's rules read is pinned, so that nobody has to read them to know. */
+static void
+use_pinned_reads(Compilation *c)
+{
+	LrPolicy   *policy = c->policy;
+	json_t	   *pin = json_object_get(c->pins, "rules");
+	size_t		i;
+	json_t	   *name;
+	const char *type;
+	json_t	   *digest;
+
+	policy->nrules = (int) json_integer_value(json_object_get(pin, "count"));
+	json_array_foreach(json_object_get(pin, "reads"), i, name)
+	{
+		int			fact = lr_fact_find(policy->scope, json_string_value(name));
+
+		if (fact < 0)
+			lr_mistake(c->mistakes, "rules", "Publish the policy again.", "read \"%s\", which this version of leadroute does not know", json_string_value(name));
+		else
+			policy->rule_reads = bms_add_member(policy->rule_reads, fact);
+	}
+	json_array_foreach(json_object_get(pin, "keys"), i, name)
+		policy->keys = lappend(policy->keys, pstrdup(json_string_value(name)));
+	policy->reads_all_keys |= json_is_true(json_object_get(pin, "reads_all_keys"));
+	policy->timezone_matters |= json_is_true(json_object_get(pin, "timezone_matters"));
+	policy->rules_may_raise = json_is_true(json_object_get(pin, "may_raise"));
+	mark_raising(policy);
+	json_object_foreach(json_object_get(c->pins, "types"), type, digest)
+	{
+		Oid			oid = lr_type_by_name(type);
+
+		if (OidIsValid(oid))
+			policy->types = list_append_unique_oid(policy->types, oid);
+		else
+			lr_mistake(c->mistakes, "types", "Publish the policy again: its conditions then mean what the type means now.",
+					   "type %s is no longer what the policy version pinned", type);
+	}
+}
+
+/* Records name rules: each that is switched on needs a name of its own. */
+static void
+check_names(Compilation *c, RuleName *names, int n)
+{
+	qsort(names, n, sizeof(RuleName), compare_names);
+	for (int i = 1; i < n; i++)
+	{
+		if (strcmp(names[i].name, names[i - 1].name) == 0)
+			lr_mistake(c->mistakes, lr_place(lr_place_at("rules", names[i].number), "name"), "Records name rules: each needs a name of its own.",
+					   "\"%s\" is taken by rules[%d]", names[i].name, names[i - 1].number);
+	}
 }
 
 static void
@@ -354,46 +464,57 @@ add_default_stop(Compilation *c, LrStep *step)
 	step->stops[0].when = lr_condition_parse(when, c->policy->scope, step->capability, c->mistakes);
 }
 
-static void
+/* Reads a rule; returns whether it is switched on and has a name. */
+static bool
 read_rule(Compilation *c, json_t *json, int number)
 {
 	LrRule	   *rule = &c->policy->rules[c->policy->nrules];
 	char	   *place = lr_place_at("rules", number);
 	const char *name;
-	const char *when;
 	bool		enabled;
 
 	if (!json_is_object(json))
 	{
 		lr_mistake(c->mistakes, place, "Give {\"name\": \"…\", \"when\": \"…\", \"pool\": \"…\"}.", "has to be an object");
-		return;
+		return false;
 	}
 	lr_json_known_members(json, rule_members, place, c->mistakes);
 	memset(rule, 0, sizeof(*rule));
 	rule->number = number;
 	(void) lr_json_number(json, "priority", -1e9, 1e9, &rule->priority, place, c->mistakes);
 	name = lr_json_string(json, "name", true, place, c->mistakes);
-	when = lr_json_string(json, "when", true, place, c->mistakes);
 	rule->name = name ? pstrdup(name) : "";
 	enabled = lr_json_boolean(json, "enabled", true, place, c->mistakes);
-	for (int i = 0; name && enabled && i < number; i++)
-	{
-		if (c->rule_names[i] && strcmp(c->rule_names[i], name) == 0)
-			lr_mistake(c->mistakes, lr_place(place, "name"), "Records name rules: each needs a name of its own.", "\"%s\" is taken by rules[%d]",
-					   name, i);
-	}
-	c->rule_names[number] = enabled ? name : NULL;
 	read_target(c, json, rule, place);
 	lr_members_read(c->members, json, rule, place);
-	if (when)
-		rule->when = lr_condition_parse(when, c->policy->scope, lr_place(place, "when"), c->mistakes);
-	lr_members_read_dates(c->members, json, rule, place);
+	rule->when = read_condition(c->members, c->policy->scope, json, place, c->mistakes);
 	if (rule->when)
 	{
 		add_reads(c->policy, rule->when, &c->policy->rule_reads);
 		if (enabled)
 			c->policy->nrules++;
 	}
+	return name && enabled;
+}
+
+/* Reads the condition of a rule, dates of effect included; NULL if there is a mistake in it. */
+static LrCondition *
+read_condition(LrMembers *members, const LrScope *scope, json_t *json, const char *place, LrMistakes *mistakes)
+{
+	LrRule		rule = {0};
+	const char *when = lr_json_string(json, "when", true, place, mistakes);
+
+	if (when)
+		rule.when = lr_condition_parse(when, scope, lr_place(place, "when"), mistakes);
+	lr_members_read_dates(members, json, &rule, place);
+	return rule.when;
+}
+
+/* Reads the condition of one rule of a published version. */
+LrCondition *
+lr_rule_read_condition(LrPolicy *policy, json_t *json, const char *place, LrMistakes *mistakes)
+{
+	return read_condition(lr_members_begin(policy, false, mistakes), policy->scope, json, place, mistakes);
 }
 
 /* A rule leads to a pool, to an owner, or to an outcome with a reason. */
@@ -434,31 +555,59 @@ read_target(Compilation *c, json_t *json, LrRule *rule, const char *place)
 static int
 find_pool(Compilation *c, const char *name, const char *place)
 {
-	LrIdentity	identity;
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
-	int			pool_id = 0;
+	json_t	   *pool_id = json_object_get(c->pools, name);
 
-	if (c->pins)
-		return (int) json_integer_value(json_object_get(json_object_get(c->pins, "pools"), name));
-	lr_sql_begin(&identity);
-	if (lr_sql("SELECT pool_id FROM leadroute.pools WHERE name = $1", true, 1, types, values, NULL) > 0)
-		pool_id = lr_sql_int32(0, 1, 0);
-	lr_sql_end(&identity);
-	if (pool_id == 0)
+	if (pool_id == NULL && c->pins == NULL)
 		lr_mistake(c->mistakes, place, "INSERT INTO leadroute.pools (name) makes one.", "there is no pool \"%s\"", name);
-	return pool_id;
+	return (int) json_integer_value(pool_id);
+}
+
+/* All pools there are, in the form of the pins. */
+static json_t *
+all_pools(void)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	LrIdentity	identity;
+	json_t	   *pools = NULL;
+	bool		isnull;
+
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT coalesce(jsonb_object_agg(name, pool_id), '{}') FROM leadroute.pools", true, 0, NULL, NULL, NULL) > 0)
+	{
+		MemoryContext saved = MemoryContextSwitchTo(memory);
+
+		pools = lr_json_of_jsonb(lr_sql_datum(0, 1, &isnull));
+		MemoryContextSwitchTo(saved);
+	}
+	lr_sql_end(&identity);
+	return pools;
 }
 
 /* Notes what a condition reads, for the policy and for the step or the rules. */
 static void
 add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads)
 {
+	ListCell   *cell;
+
 	*reads = bms_add_members(*reads, condition->reads);
-	policy->keys = list_concat(policy->keys, condition->keys);
+	foreach(cell, condition->keys)
+		add_key(policy, lfirst(cell));
 	policy->types = list_concat_unique_oid(policy->types, condition->types);
 	policy->reads_all_keys |= condition->reads_all_keys;
 	policy->timezone_matters |= condition->timezone_matters;
+}
+
+static void
+add_key(LrPolicy *policy, char *key)
+{
+	ListCell   *cell;
+
+	foreach(cell, policy->keys)
+	{
+		if (strcmp(lfirst(cell), key) == 0)
+			return;
+	}
+	policy->keys = lappend(policy->keys, key);
 }
 
 /* An enum or a domain that changed would change the meaning of conditions. */
@@ -490,6 +639,22 @@ pinned(Compilation *c, const char *kind, int number)
 }
 
 static int
+compare_names(const void *a, const void *b)
+{
+	const RuleName *one = a;
+	const RuleName *other = b;
+	int			result = strcmp(one->name, other->name);
+
+	return result ? result : one->number - other->number;
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	return ((const LrRule *) a)->number - ((const LrRule *) b)->number;
+}
+
+static int
 compare_rules(const void *a, const void *b)
 {
 	const LrRule *one = a;
@@ -505,7 +670,7 @@ char *
 lr_policy_pins(const LrPolicy *policy)
 {
 	StringInfoData json;
-	bool		first = true;
+	Bitmapset  *pools = NULL;
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"steps\": [");
@@ -523,18 +688,46 @@ lr_policy_pins(const LrPolicy *policy)
 		}
 		appendStringInfoChar(&json, '}');
 	}
-	appendStringInfoString(&json, "], \"pools\": {");
+	appendStringInfoString(&json, "], \"rules\": ");
+	append_reads(policy, &json);
+	appendStringInfoString(&json, ", \"pools\": {");
 	for (int i = 0; i < policy->nrules; i++)
 	{
-		if (policy->rules[i].pool == NULL)
+		if (policy->rules[i].pool == NULL || bms_is_member(policy->rules[i].pool_id, pools))
 			continue;
-		appendStringInfoString(&json, first ? "" : ", ");
+		appendStringInfoString(&json, pools ? ", " : "");
 		escape_json(&json, policy->rules[i].pool);
 		appendStringInfo(&json, ": %d", policy->rules[i].pool_id);
-		first = false;
+		pools = bms_add_member(pools, policy->rules[i].pool_id);
 	}
 	appendStringInfoString(&json, "}, \"types\": ");
 	lr_types_to_json(policy->types, &json);
 	appendStringInfoChar(&json, '}');
 	return json.data;
+}
+
+/* What is read, by rules or steps; a session that loads the version does not look at each rule. */
+static void
+append_reads(const LrPolicy *policy, StringInfo json)
+{
+	int			fact = -1;
+	bool		first = true;
+	ListCell   *cell;
+
+	appendStringInfo(json, "{\"count\": %d, \"may_raise\": %s, \"timezone_matters\": %s, \"reads_all_keys\": %s, \"reads\": [", policy->nrules,
+					 policy->rules_may_raise ? "true" : "false", policy->timezone_matters ? "true" : "false",
+					 policy->reads_all_keys ? "true" : "false");
+	while ((fact = bms_next_member(policy->rule_reads, fact)) >= 0)
+	{
+		appendStringInfoString(json, first ? "" : ", ");
+		escape_json(json, lr_fact_name(policy->scope, fact));
+		first = false;
+	}
+	appendStringInfoString(json, "], \"keys\": [");
+	foreach(cell, policy->keys)
+	{
+		appendStringInfoString(json, foreach_current_index(cell) ? ", " : "");
+		escape_json(json, lfirst(cell));
+	}
+	appendStringInfoString(json, "]}");
 }

@@ -15,9 +15,9 @@
 
 #include "policy/condition_check.h"
 
+#include "access/stratnum.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
@@ -34,6 +34,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/typcache.h"
 
 /* An IN list longer than this is not expanded into index keys. */
 #define MAX_EQUALITY_VALUES 64
@@ -54,7 +55,11 @@ static Node *raw_expression(const char *text);
 static Node *resolve_name(ParseState *pstate, ColumnRef *cref);
 static int	find_fact(const LrScope *scope, List *fields);
 static void add_conjunct(LrCondition *condition, LrConjunct *conjunct, Expr *expression);
-static LrEquality *find_equality(Expr *expression);
+static LrTest *find_test(Expr *expression);
+static bool find_column(Expr *expression, LrTestColumn *column);
+static bool find_comparison(OpExpr *comparison, LrTest *test);
+static bool find_membership(ScalarArrayOpExpr *membership, LrTest *test);
+static void prepare_conjunct(LrConjunct *conjunct, MemoryContext memory);
 static LrTruth evaluate_conjunct(LrConjunct *conjunct, LrEvaluator *evaluator, int *sqlstate);
 
 /* ---- scope ---- */
@@ -81,6 +86,38 @@ lr_scope_make(char **extra, int nextra, const char *timezone)
 			TupleDescInitEntryCollation(scope->desc, i + 1, C_COLLATION_OID);
 	}
 	return scope;
+}
+
+/* Finds a fact by its name, such as country, score or validateContact.status; -1 if there is none. As in SQL, case does not matter. */
+int
+lr_fact_find(const LrScope *scope, const char *name)
+{
+	for (int i = 0; i < LR_N_FACTS; i++)
+	{
+		const LrFactInfo *fact = &lr_facts[i];
+		size_t		length = fact->capability ? strlen(fact->capability) : 0;
+
+		if ((fact->capability == NULL || i == LR_SCORE || i == LR_TIER) && pg_strcasecmp(name, fact->name) == 0)
+			return i;
+		if (fact->capability && pg_strncasecmp(name, fact->capability, length) == 0 && name[length] == '.' &&
+			pg_strcasecmp(name + length + 1, fact->name) == 0)
+			return i;
+	}
+	for (int i = 0; i < scope->nextra; i++)
+	{
+		if (pg_strcasecmp(name, scope->extra[i]) == 0)
+			return LR_N_FACTS + i;
+	}
+	return -1;
+}
+
+/* Returns the name by which lr_fact_find() finds a fact. */
+const char *
+lr_fact_name(const LrScope *scope, int fact)
+{
+	if (fact >= LR_N_FACTS)
+		return scope->extra[fact - LR_N_FACTS];
+	return lr_facts[fact].capability ? psprintf("%s.%s", lr_facts[fact].capability, lr_facts[fact].name) : lr_facts[fact].name;
 }
 
 /* ---- definition ---- */
@@ -148,6 +185,9 @@ define(void *argument)
 {
 	Definition *definition = argument;
 
+	MemoryContext scratch = AllocSetContextCreate(definition->memory, "leadroute condition", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outside = MemoryContextSwitchTo(scratch);
+
 	PG_TRY();
 	{
 		List	   *literals;
@@ -170,6 +210,8 @@ define(void *argument)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(outside);
+	MemoryContextDelete(scratch);
 }
 
 /* Turns text into a boolean expression over facts. */
@@ -265,36 +307,16 @@ resolve_name(ParseState *pstate, ColumnRef *cref)
 	return (Node *) var;
 }
 
-/* Finds a fact by its name, of one or two parts; -1 if there is none. SQL folds names, so case does not matter. */
+/* Finds a fact by its name as the parser has it; -1 if there is none. */
 static int
 find_fact(const LrScope *scope, List *fields)
 {
 	const char *first;
-	const char *second = NULL;
 
 	if (list_length(fields) > 2 || !IsA(linitial(fields), String) || !IsA(llast(fields), String))
 		return -1;
 	first = strVal(linitial(fields));
-	if (list_length(fields) == 2)
-		second = strVal(lsecond(fields));
-
-	for (int i = 0; i < LR_N_FACTS; i++)
-	{
-		const LrFactInfo *fact = &lr_facts[i];
-
-		if (second ? fact->capability && pg_strcasecmp(first, fact->capability) == 0 && pg_strcasecmp(second, fact->name) == 0
-			: (fact->capability == NULL || i == LR_SCORE || i == LR_TIER) && pg_strcasecmp(first, fact->name) == 0)
-			return i;
-	}
-	if (second == NULL)
-	{
-		for (int i = 0; i < scope->nextra; i++)
-		{
-			if (pg_strcasecmp(first, scope->extra[i]) == 0)
-				return LR_N_FACTS + i;
-		}
-	}
-	return -1;
+	return lr_fact_find(scope, list_length(fields) == 2 ? psprintf("%s.%s", first, strVal(lsecond(fields))) : first);
 }
 
 /* Fills in one conjunct, and what the condition reads through it. */
@@ -303,7 +325,7 @@ add_conjunct(LrCondition *condition, LrConjunct *conjunct, Expr *expression)
 {
 	conjunct->expression = expression;
 	conjunct->may_raise = lr_may_raise((Node *) expression);
-	conjunct->equality = find_equality(expression);
+	conjunct->test = find_test(expression);
 	condition->may_raise |= conjunct->may_raise;
 	condition->timezone_matters |= lr_timezone_matters((Node *) expression);
 	lr_find_reads((Node *) expression, condition);
@@ -337,67 +359,160 @@ lr_condition_add_bound(LrCondition *condition, int fact, const char *operator, D
 	condition->nconjuncts++;
 }
 
-/* Recognises fact = constant and fact IN (constants); NULL for anything else. */
-static LrEquality *
-find_equality(Expr *expression)
+/* ---- what an index can find ---- */
+
+/* Recognises a comparison of a column with constants; NULL for anything else. */
+static LrTest *
+find_test(Expr *expression)
 {
-	LrEquality *equality;
-	List	   *arguments = NIL;
-	Oid			operator = InvalidOid;
-	Var		   *var;
-	Const	   *constant;
+	LrTest	   *test = palloc0(sizeof(LrTest));
+	Expr	   *column = expression;
+	bool		negated = IsA(expression, BoolExpr) && ((BoolExpr *) expression)->boolop == NOT_EXPR;
 
-	if (IsA(expression, OpExpr))
+	test->low = PG_INT64_MIN;
+	test->high = PG_INT64_MAX;
+	/* the parser makes these of consent = true and consent = false */
+	if (negated)
+		column = linitial(((BoolExpr *) expression)->args);
+	if (IsA(column, Var) && find_column(column, &test->column))
 	{
-		arguments = ((OpExpr *) expression)->args;
-		operator = ((OpExpr *) expression)->opno;
+		test->nvalues = 1;
+		test->values = palloc(sizeof(Datum));
+		test->values[0] = BoolGetDatum(!negated);
+		return test;
 	}
-	else if (IsA(expression, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) expression)->useOr)
-	{
-		arguments = ((ScalarArrayOpExpr *) expression)->args;
-		operator = ((ScalarArrayOpExpr *) expression)->opno;
-	}
-	if (operator != TextEqualOperator && operator != Int4EqualOperator && operator != BooleanEqualOperator)
-		return NULL;
-	if (exprInputCollation((Node *) expression) != C_COLLATION_OID && operator == TextEqualOperator)
-		return NULL;
-	var = linitial(arguments);
-	constant = lsecond(arguments);
-	if (IsA(expression, OpExpr) && IsA(var, Const))
-	{
-		var = lsecond(arguments);
-		constant = linitial(arguments);
-	}
-	if (!IsA(var, Var) || !IsA(constant, Const) || constant->constisnull)
-		return NULL;
+	if (IsA(expression, OpExpr) && list_length(((OpExpr *) expression)->args) == 2)
+		return find_comparison((OpExpr *) expression, test) ? test : NULL;
+	if (IsA(expression, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) expression)->useOr)
+		return find_membership((ScalarArrayOpExpr *) expression, test) ? test : NULL;
+	return NULL;
+}
 
-	equality = palloc0(sizeof(LrEquality));
-	equality->fact = var->varattno - 1;
-	if (IsA(expression, OpExpr))
-	{
-		equality->nvalues = 1;
-		equality->values = palloc(sizeof(Datum));
-		equality->values[0] = constant->constvalue;
-	}
-	else
-	{
-		ArrayType  *array = DatumGetArrayTypeP(constant->constvalue);
-		bool	   *nulls;
-		int16		length;
-		bool		by_value;
-		char		align;
+/* Recognises fact and attributes->>'member', of a type that can be looked up. */
+static bool
+find_column(Expr *expression, LrTestColumn *column)
+{
+	Expr	   *object;
+	Const	   *member;
 
-		get_typlenbyvalalign(ARR_ELEMTYPE(array), &length, &by_value, &align);
-		deconstruct_array(array, ARR_ELEMTYPE(array), length, by_value, align, &equality->values, &nulls, &equality->nvalues);
-		if (equality->nvalues > MAX_EQUALITY_VALUES)
-			return NULL;
-		for (int i = 0; i < equality->nvalues; i++)
-		{
-			if (nulls[i])
-				return NULL;
-		}
+	if (IsA(expression, Var))
+	{
+		column->fact = ((Var *) expression)->varattno - 1;
+		column->member = NULL;
+		return column->fact < LR_N_FACTS && OidIsValid(lr_column_type(column));
 	}
-	return equality;
+	if (!IsA(expression, OpExpr) || ((OpExpr *) expression)->opfuncid != F_JSONB_OBJECT_FIELD_TEXT)
+		return false;
+	object = linitial(((OpExpr *) expression)->args);
+	member = lsecond(((OpExpr *) expression)->args);
+	if (!IsA(object, Var) || ((Var *) object)->varattno != LR_ATTRIBUTES + 1 || !IsA(member, Const) || member->constisnull)
+		return false;
+	column->fact = LR_ATTRIBUTES;
+	column->member = TextDatumGetCString(member->constvalue);
+	return true;
+}
+
+/* Returns the type of a column that can be looked up, InvalidOid for other facts. */
+Oid
+lr_column_type(const LrTestColumn *column)
+{
+	Oid			type = column->member ? TEXTOID : lr_facts[column->fact].type;
+
+	return type == TEXTOID || type == INT4OID || type == BOOLOID || type == TIMESTAMPTZOID ? type : InvalidOid;
+}
+
+static bool
+find_comparison(OpExpr *comparison, LrTest *test)
+{
+	Expr	   *left = linitial(comparison->args);
+	Const	   *constant = lsecond(comparison->args);
+	Oid			operator = comparison->opno;
+	Oid			type;
+	int64		place;
+
+	if (IsA(left, Const))
+	{
+		left = lsecond(comparison->args);
+		constant = linitial(comparison->args);
+		operator = get_commutator(operator);
+	}
+	if (!IsA(constant, Const) || constant->constisnull || !find_column(left, &test->column))
+		return false;
+	type = lr_column_type(&test->column);
+	if (constant->consttype != type || (type == TEXTOID && comparison->inputcollid != C_COLLATION_OID))
+		return false;
+	place = lr_order_place(type, constant->constvalue);
+	switch (get_op_opfamily_strategy(operator, lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf))
+	{
+		case BTEqualStrategyNumber:
+			test->nvalues = 1;
+			test->values = palloc(sizeof(Datum));
+			test->values[0] = constant->constvalue;
+			return true;
+		case BTLessStrategyNumber:
+		case BTLessEqualStrategyNumber:
+			test->high = place;
+			return true;
+		case BTGreaterStrategyNumber:
+		case BTGreaterEqualStrategyNumber:
+			test->low = place;
+			return true;
+		default:
+			return false;
+	}
+}
+
+static bool
+find_membership(ScalarArrayOpExpr *membership, LrTest *test)
+{
+	Const	   *constant = lsecond(membership->args);
+	Oid			type;
+	ArrayType  *array;
+	bool	   *nulls;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	if (!IsA(constant, Const) || constant->constisnull || !find_column(linitial(membership->args), &test->column))
+		return false;
+	type = lr_column_type(&test->column);
+	if (get_element_type(constant->consttype) != type || (type == TEXTOID && membership->inputcollid != C_COLLATION_OID) ||
+		get_op_opfamily_strategy(membership->opno, lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf) != BTEqualStrategyNumber)
+		return false;
+	array = DatumGetArrayTypeP(constant->constvalue);
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	deconstruct_array(array, type, length, by_value, align, &test->values, &nulls, &test->nvalues);
+	if (test->nvalues == 0 || test->nvalues > MAX_EQUALITY_VALUES)
+		return false;
+	for (int i = 0; i < test->nvalues; i++)
+	{
+		if (nulls[i])
+			return false;
+	}
+	return true;
+}
+
+/* Returns a number that orders values of a column's type as the type does; different texts may have the same. */
+int64
+lr_order_place(Oid type, Datum value)
+{
+	uint64		prefix = 0;
+	text	   *string;
+
+	switch (type)
+	{
+		case INT4OID:
+			return DatumGetInt32(value);
+		case BOOLOID:
+			return DatumGetBool(value);
+		case TIMESTAMPTZOID:
+			return DatumGetTimestampTz(value);
+		default:
+			string = DatumGetTextPP(value);
+			for (int i = 0; i < 8; i++)
+				prefix = prefix << 8 | (i < (int) VARSIZE_ANY_EXHDR(string) ? (unsigned char) VARDATA_ANY(string)[i] : 0);
+			return (int64) (prefix ^ (UINT64CONST(1) << 63));
+	}
 }
 
 /* ---- evaluation ---- */
@@ -450,6 +565,27 @@ lr_condition_evaluate(LrCondition *condition, LrEvaluator *evaluator, Datum *val
 	return result;
 }
 
+/* Prepares all of a condition for evaluation, in the given memory. */
+void
+lr_condition_prepare(LrCondition *condition, MemoryContext memory)
+{
+	for (int i = 0; i < condition->nconjuncts; i++)
+		prepare_conjunct(&condition->conjuncts[i], memory);
+}
+
+static void
+prepare_conjunct(LrConjunct *conjunct, MemoryContext memory)
+{
+	MemoryContext saved = MemoryContextSwitchTo(memory);
+	LrIdentity	identity;
+
+	/* who inserts needs no privilege on the functions of a condition */
+	lr_become_owner(&identity);
+	conjunct->state = ExecInitExpr(conjunct->expression, NULL);
+	lr_restore_identity(&identity);
+	MemoryContextSwitchTo(saved);
+}
+
 typedef struct Evaluation
 {
 	LrConjunct *conjunct;
@@ -472,16 +608,7 @@ evaluate_conjunct(LrConjunct *conjunct, LrEvaluator *evaluator, int *sqlstate)
 	Evaluation	evaluation = {.conjunct = conjunct,.evaluator = evaluator};
 
 	if (unlikely(conjunct->state == NULL))
-	{
-		MemoryContext saved = MemoryContextSwitchTo(evaluator->memory);
-		LrIdentity	identity;
-
-		/* who inserts needs no privilege on the functions of a condition */
-		lr_become_owner(&identity);
-		conjunct->state = ExecInitExpr(conjunct->expression, NULL);
-		lr_restore_identity(&identity);
-		MemoryContextSwitchTo(saved);
-	}
+		prepare_conjunct(conjunct, evaluator->memory);
 	if (!conjunct->may_raise || evaluator->guarded)
 		evaluate(&evaluation);
 	else if (!lr_guard(evaluate, &evaluation, sqlstate))

@@ -29,20 +29,32 @@ typedef enum LrTruth
 	LR_TRUE
 } LrTruth;
 
-/* An equality between a fact and constants, by which an index may find the rule. */
-typedef struct LrEquality
+/* What an index may find rules by: a fact, or the text of a member of attributes. */
+typedef struct LrTestColumn
 {
 	int			fact;
-	int			nvalues;
-	Datum	   *values;			/* of the fact's type */
-} LrEquality;
+	char	   *member;			/* NULL: the fact itself */
+} LrTestColumn;
+
+/*
+ * A conjunct that compares a column with constants: its value is one of some, or its place in the order of its type lies
+ * between two, inclusively. A value for which this does not hold makes the conjunct false; the reverse need not be true.
+ */
+typedef struct LrTest
+{
+	LrTestColumn	column;
+	int			nvalues;		/* 0: the places count */
+	Datum	   *values;			/* of the column's type */
+	int64		low;
+	int64		high;
+} LrTest;
 
 typedef struct LrConjunct
 {
 	Expr	   *expression;
 	ExprState  *state;			/* made when first evaluated */
 	bool		may_raise;
-	LrEquality *equality;		/* or NULL */
+	LrTest	   *test;			/* or NULL */
 } LrConjunct;
 
 typedef struct LrCondition
@@ -74,10 +86,16 @@ typedef struct LrConditionError
 	int			conjunct;		/* from 0 */
 } LrConditionError;
 
+extern Oid	lr_column_type(const LrTestColumn *column);
+extern int64 lr_order_place(Oid type, Datum value);
 extern LrScope *lr_scope_make(char **extra, int nextra, const char *timezone);
+extern int	lr_fact_find(const LrScope *scope, const char *name);
+extern const char *lr_fact_name(const LrScope *scope, int fact);
+extern bool lr_fact_from_json(const LrScope *scope, int fact, json_t *json, Datum *value);
 extern LrCondition *lr_condition_parse(const char *text, const LrScope *scope, const char *place, LrMistakes *mistakes);
 extern void lr_condition_add_bound(LrCondition *condition, int fact, const char *operator, Datum constant);
 extern LrEvaluator *lr_evaluator_make(LrScope *scope);
+extern void lr_condition_prepare(LrCondition *condition, MemoryContext memory);
 extern LrTruth lr_condition_evaluate(LrCondition *condition, LrEvaluator *evaluator, Datum *values, bool *isnull,
 									 LrConditionError *error);
 

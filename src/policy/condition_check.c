@@ -51,7 +51,7 @@ static bool is_deterministic(Oid function);
 static bool follows_locale(Oid function);
 static bool is_of_query_language(Oid function);
 static bool is_datetime_type(Oid type);
-static bool is_member_function(Oid function);
+
 static void check_operator(Node *node, CheckContext *context);
 static void check_literal(const Const *constant, const CheckContext *context);
 static bool holds_datetime(Oid type);
@@ -471,7 +471,7 @@ may_raise_node(Node *node, void *context)
 	switch (nodeTag(node))
 	{
 		case T_OpExpr:
-			if (!lr_operator_compares(((OpExpr *) node)->opno) && !is_member_function(((OpExpr *) node)->opfuncid))
+			if (!lr_operator_compares(((OpExpr *) node)->opno) && !lr_is_member_function(((OpExpr *) node)->opfuncid))
 				return true;
 			break;
 		case T_DistinctExpr:
@@ -483,7 +483,7 @@ may_raise_node(Node *node, void *context)
 				return true;
 			break;
 		case T_FuncExpr:
-			if (!is_member_function(((FuncExpr *) node)->funcid))
+			if (!lr_is_member_function(((FuncExpr *) node)->funcid))
 				return true;
 			break;
 		case T_CoerceViaIO:
@@ -502,9 +502,9 @@ may_raise_node(Node *node, void *context)
 	return expression_tree_walker(node, may_raise_node, context);
 }
 
-/* attributes->'a', attributes->>'a' and attributes ? 'a' cannot raise */
-static bool
-is_member_function(Oid function)
+/* Tells whether a function looks at a member of a document: attributes->'a', attributes->>'a' and attributes ? 'a' cannot raise. */
+bool
+lr_is_member_function(Oid function)
 {
 	return function == F_JSONB_OBJECT_FIELD || function == F_JSONB_OBJECT_FIELD_TEXT || function == F_JSONB_EXISTS;
 }
@@ -548,7 +548,7 @@ reads_node(Node *node, LrCondition *condition)
 		return false;
 	if (!IsA(node, List) && !IsA(node, CaseWhen) && exprType(node) >= FirstNormalObjectId)
 		condition->types = list_append_unique_oid(condition->types, exprType(node));
-	if (IsA(node, OpExpr) && is_member_function(((OpExpr *) node)->opfuncid))
+	if (IsA(node, OpExpr) && lr_is_member_function(((OpExpr *) node)->opfuncid))
 	{
 		Node	   *object = linitial(((OpExpr *) node)->args);
 		Node	   *key = lsecond(((OpExpr *) node)->args);

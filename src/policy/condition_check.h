@@ -1,5 +1,5 @@
 /*
- * condition_check.h: what a condition may consist of, and what it reads. Used by condition.c and types.c only.
+ * condition_check.h: what a condition may consist of, and what it reads. Used by condition.c, shape.c and types.c only.
  */
 #ifndef LR_CONDITION_CHECK_H
 #define LR_CONDITION_CHECK_H
@@ -12,6 +12,7 @@ extern bool lr_is_allowed_check(Node *expression);
 extern Node *lr_refuse_moving_data(Node *expression);
 extern bool lr_may_raise(Node *expression);
 extern bool lr_timezone_matters(Node *expression);
+extern bool lr_is_member_function(Oid function);
 extern void lr_find_reads(Node *expression, LrCondition *condition);
 
 /* condition_constants.c */

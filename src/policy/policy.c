@@ -273,8 +273,9 @@ load(int version_id, bool reading)
 	MemoryContext saved = MemoryContextSwitchTo(memory);
 	LrIdentity	identity;
 	LrMistakes	mistakes = {NIL};
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(version_id)};
+	Oid			types[] = {INT4OID, BOOLOID};
+	Datum		values[] = {Int32GetDatum(version_id), BoolGetDatum(reading)};
+	Datum		index;
 	json_t	   *document;
 	json_t	   *pins;
 	char	   *name;
@@ -284,10 +285,11 @@ load(int version_id, bool reading)
 	LrPolicy   *policy;
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT v.document, v.pins, p.name, v.version, encode(v.content_hash, 'hex'),"
-			   " v.content_hash = sha256(convert_to(v.document::text || v.pins::text, 'UTF8'))"
+	if (lr_sql("SELECT v.frame, v.pins, p.name, v.version, encode(v.content_hash, 'hex'),"
+			   " v.content_hash = leadroute.content_hash(v.frame, v.pins, v.rules_hash),"
+			   " CASE WHEN NOT $2 THEN v.rule_index END, $2 OR v.index_hash = sha256(v.rule_index)"
 			   " FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id) WHERE v.policy_version_id = $1",
-			   true, 1, types, values, NULL) == 0)
+			   true, 2, types, values, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("policy version %d is missing from leadroute.policy_versions", version_id),
@@ -301,6 +303,9 @@ load(int version_id, bool reading)
 	if (!DatumGetBool(lr_sql_datum(0, 6, &isnull)))
 		lr_mistake(&mistakes, "document", "Restore the row of leadroute.policy_versions, or activate another version.",
 				   "is no longer what was published: document and pins do not give the content hash");
+	index = lr_sql_datum(0, 7, &isnull);
+	/* what is not as it was written is not used: the rules say what it has to be */
+	index = isnull || !DatumGetBool(lr_sql_datum(0, 8, &isnull)) || isnull ? (Datum) 0 : PointerGetDatum(PG_DETOAST_DATUM_COPY(index));
 	lr_sql_end(&identity);
 
 	MemoryContextSwitchTo(memory);
@@ -312,6 +317,10 @@ load(int version_id, bool reading)
 	policy->name = name;
 	policy->hash = hash;
 	policy->memory = memory;
+	if (!reading)
+		lr_policy_load_rules(policy, index);
+	if (index)
+		pfree(DatumGetPointer(index));
 
 	/* complete: from now on it outlives the statement */
 	MemoryContextSetParent(memory, CacheMemoryContext);

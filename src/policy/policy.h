@@ -65,6 +65,7 @@ typedef enum LrHitPolicy
 } LrHitPolicy;
 
 typedef struct LrRuleIndex LrRuleIndex;
+typedef struct LrRuleSet LrRuleSet;
 
 typedef struct LrPolicy
 {
@@ -80,10 +81,11 @@ typedef struct LrPolicy
 	LrEvaluator *evaluator;
 	int			nsteps;
 	LrStep	   *steps;
-	LrHitPolicy hit_policy;
 	int			nrules;
-	LrRule	   *rules;			/* in the order in which they are tried */
-	LrRuleIndex *index;
+	LrRule	   *rules;			/* in the order in which they are tried; NULL if the version was loaded */
+	LrHitPolicy hit_policy;
+	bool		rules_may_raise;
+	LrRuleSet  *rule_set;
 	Bitmapset  *rule_reads;
 	List	   *keys;			/* members of attributes that anything reads */
 	List	   *types;			/* users' enums and domains that anything uses */
@@ -102,10 +104,14 @@ extern void lr_policy_release(LrPolicy *policy);
 
 /* types.c */
 extern void lr_types_to_json(List *types, StringInfo json);
+extern Oid	lr_type_by_name(const char *name);
 
 /* compile.c */
 extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes);
 extern char *lr_policy_pins(const LrPolicy *policy);
+extern LrCondition *lr_rule_read_condition(LrPolicy *policy, json_t *json, const char *place, LrMistakes *mistakes);
+extern void lr_policy_index(LrPolicy *policy);
+extern void lr_policy_read_rules(LrPolicy *policy, json_t *rules, json_t *pins, LrMistakes *mistakes);
 
 /* members.c */
 typedef struct LrMembers LrMembers;
@@ -124,6 +130,12 @@ extern void lr_check_protected(const LrPolicy *policy, LrMistakes *mistakes);
 extern void lr_check_protected_model(const Bitmapset *reads, List *keys, bool reads_all_keys, json_t *justifications, const char *model,
 									 LrMistakes *mistakes);
 
+/* store.c */
+extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, int *version);
+extern void lr_policy_load_rules(LrPolicy *policy, Datum stored);
+extern void lr_policy_reindex(LrPolicy *policy);
+extern LrCondition *lr_rule_condition(LrPolicy *policy, int number);
+
 /* rules.c */
 typedef struct LrRuleError
 {
@@ -134,11 +146,19 @@ typedef struct LrRuleError
 typedef struct LrMatch
 {
 	LrRule	   *rule;			/* NULL if none held */
+	int			nhits;			/* under the hit policy unique: the numbers of all that hold */
+	int		   *hits;
 	int			nerrors;
-	LrRuleError *errors;		/* of the rules before it, in the order in which they are tried */
+	LrRuleError *errors;		/* in the order in which rules are tried */
+	int			verified;		/* rules that were evaluated */
 } LrMatch;
 
-extern void lr_rule_index_build(LrPolicy *policy);
-extern void lr_rules_match(LrPolicy *policy, Datum *values, bool *isnull, LrMatch *match);
+extern void lr_rules_init(void);
+extern LrRuleSet *lr_rule_set_make(LrRuleIndex *index);
+extern const LrRuleIndex *lr_rule_set_index(const LrRuleSet *set);
+extern Size lr_rule_set_prepared(const LrRuleSet *set);
+extern LrRule *lr_policy_rule(LrPolicy *policy, int place);
+extern LrRule *lr_policy_rule_numbered(LrPolicy *policy, int number);
+extern void lr_rules_match(LrPolicy *policy, uint32 done, Datum *values, bool *isnull, bool indexed, LrMatch *match);
 
 #endif

@@ -59,8 +59,9 @@ leadroute_publish_policy(PG_FUNCTION_ARGS)
 	LrPolicy   *policy;
 	LrIdentity	identity;
 	Oid			caller = GetUserId();
-	Oid			types[] = {TEXTOID, JSONBOID, JSONBOID, TEXTOID, NAMEOID, INT4OID};
-	Datum		values[6];
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {PG_GETARG_DATUM(0)};
+	Datum		pins;
 	int			policy_id;
 	int			version_id;
 	int			version;
@@ -70,33 +71,17 @@ leadroute_publish_policy(PG_FUNCTION_ARGS)
 	lr_mistakes_raise(&mistakes, psprintf("the document for policy \"%s\"", name));
 	lr_make_owner_pools(policy);
 
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = PG_GETARG_DATUM(1);
-	values[2] = DirectFunctionCall1(jsonb_in, CStringGetDatum(lr_policy_pins(policy)));
-	values[3] = PG_GETARG_DATUM(2);
-	values[4] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetSessionUserId(), false)));
+	pins = DirectFunctionCall1(jsonb_in, CStringGetDatum(lr_policy_pins(policy)));
 	lr_sql_begin(&identity);
 	/* one publisher at a time: version numbers are dense */
 	lr_sql("LOCK TABLE leadroute.policies IN SHARE ROW EXCLUSIVE MODE", false, 0, NULL, NULL, NULL);
 	if (lr_sql("SELECT policy_id FROM leadroute.policies WHERE name = $1", true, 1, types, values, NULL) == 0)
 		lr_sql("INSERT INTO leadroute.policies (name) VALUES ($1) RETURNING policy_id", false, 1, types, values, NULL);
 	policy_id = lr_sql_int32(0, 1, 0);
-	values[5] = Int32GetDatum(policy_id);
-	if (lr_sql("SELECT version FROM leadroute.policy_versions v WHERE policy_id = $6 AND document = $2 AND pins = $3"
-			   " AND version = (SELECT max(version) FROM leadroute.policy_versions n WHERE n.policy_id = $6)",
-			   true, 6, types, values, NULL) > 0)
-	{
-		version = lr_sql_int32(0, 1, 0);
-		lr_sql_end(&identity);
-		PG_RETURN_INT32(version);
-	}
-	lr_sql("INSERT INTO leadroute.policy_versions (policy_id, version, document, pins, content_hash, reason, published_by)"
-		   " SELECT $6, coalesce(max(version), 0) + 1, $2, $3, sha256(convert_to($2::text || $3::text, 'UTF8')), $4, $5"
-		   " FROM leadroute.policy_versions WHERE policy_id = $6 RETURNING policy_version_id, version", false, 6, types, values, NULL);
-	version_id = lr_sql_int32(0, 1, 0);
-	version = lr_sql_int32(0, 2, 0);
+	version_id = lr_policy_store(policy, policy_id, PG_GETARG_DATUM(1), pins, PG_GETARG_DATUM(2), &version);
 	lr_sql_end(&identity);
-	lr_record_act("publish", policy_id, version_id, 0, 0, reason, caller);
+	if (version_id > 0)
+		lr_record_act("publish", policy_id, version_id, 0, 0, reason, caller);
 	PG_RETURN_INT32(version);
 }
 

@@ -1,275 +1,494 @@
 /*
- * rules.c: finding the first rule that holds, without trying them all.
+ * rules.c: finding the rules that hold for a lead, without trying them all.
  *
- * Tuple-space search (V. Srinivasan, S. Suri, G. Varghese: Packet Classification using Tuple Space Search, SIGCOMM 1999).
- * Rules are grouped by the set of facts that they compare for equality with constants (fact = c, fact IN (...)); each group
- * has one hash table from the constants to the rules, in the order in which rules are tried. A lead costs one probe a group.
- * Rules without an equality form a group whose only bucket holds them all. Whatever a probe finds is verified whole by the
- * executor, in order, and the search stops at the first rule that no other group can precede.
+ * The index (rule_index.c) has the rules in groups, by the columns that they compare for equality. A lead costs one probe a
+ * group. Whatever a probe finds is verified whole by the executor, in the order in which rules are tried, and unless the hit
+ * policy wants to know them all the search stops at the first rule that no other group can precede.
  *
- * What a probe skips has a conjunct that is false, with one exception: where the lead's fact is null the conjunct is null,
+ * What a probe skips has a conjunct that is false, with one exception: where the lead's value is null the conjunct is null,
  * and then another conjunct that raises makes the rule an error. So that the index never changes which errors are seen,
- * the rules of a group that may raise are tried one by one when a fact of the group is null.
+ * the rules of a group that may raise are tried one by one when a value that it compares is null.
+ *
+ * A rule is verified through its shape (shape.c). Shapes are prepared when first needed and kept, the most recently used
+ * ones, within leadroute.rule_cache_size.
  */
-#include "policy/policy.h"
+#include "policy/rule_index.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "policy/shape.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 
-/* A rule whose IN lists multiply to more keys than this goes by fewer of its equalities. */
-#define MAX_KEYS_PER_RULE 64
-/* Facts that one group may compare. */
-#define MAX_GROUP_FACTS 8
-
-typedef struct Bucket
+typedef struct Shape
 {
-	uint64		hash;
-	uint32		status;
-	int			nrules;
-	int			allocated;
-	int		   *rules;			/* places in policy->rules, ascending */
-} Bucket;
+	MemoryContext memory;		/* NULL while not prepared */
+	LrCondition *condition;
+	TupleTableSlot *constants;
+	Size		size;
+	uint64		used;			/* number of the search that used it last */
+} Shape;
 
-#define SH_PREFIX bucket
-#define SH_ELEMENT_TYPE Bucket
-#define SH_KEY_TYPE uint64
-#define SH_KEY hash
-#define SH_HASH_KEY(tb, key) ((uint32) (key))
-#define SH_EQUAL(tb, a, b) ((a) == (b))
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-typedef struct RuleGroup
+/* What a lead has in a column. */
+typedef struct ColumnValue
 {
-	int			nfacts;
-	int			facts[MAX_GROUP_FACTS]; /* ascending */
-	bucket_hash *buckets;
-	int			first;			/* the lowest place of its rules */
-	int			nraising;
-	int		   *raising;		/* places of its rules that may raise */
-} RuleGroup;
+	uint64		search;			/* for which it was read */
+	bool		isnull;
+	Datum		value;
+} ColumnValue;
 
-struct LrRuleIndex
+/* The index of a policy version in this session. */
+struct LrRuleSet
 {
-	int			ngroups;
-	RuleGroup	   *groups;			/* by first */
+	MemoryContext memory;
+	LrRuleIndex *index;
+	Shape	   *shapes;
+	ColumnValue *columns;
+	LrRule	  **rules;			/* by place, those that were chosen so far */
+	Size		size;			/* of the prepared shapes */
 };
 
-static void index_rule(LrRuleIndex *index, LrRule *rule, int place, MemoryContext memory);
-static RuleGroup *find_group(LrRuleIndex *index, const int *facts, int nfacts, int place, MemoryContext memory);
-static void add_to_bucket(RuleGroup *group, uint64 hash, int place);
-static uint64 hash_fact(uint64 hash, int fact, Datum value);
-static int	compare_groups(const void *a, const void *b);
-static int	compare_places(const void *a, const void *b);
+/* One search. */
+typedef struct Search
+{
+	LrPolicy   *policy;
+	LrRuleSet  *set;
+	const LrIndexRule *rules;
+	uint32		done;			/* steps that are done */
+	Datum	   *values;
+	bool	   *isnull;
+	bool		all;			/* every rule that holds is wanted */
+	int			best;			/* place of the first that holds so far */
+	LrMatch    *match;
+} Search;
 
-/* Builds the index over policy->rules, in the policy's memory. */
+int			lr_rule_cache_size = 65536;
+
+static uint64 searches = 0;
+
+static void search_group(Search *search, const LrIndexGroup *group);
+static bool group_hash(Search *search, const LrIndexGroup *group, uint64 *hash);
+static const LrIndexBucket *find_bucket(const LrRuleIndex *index, const LrIndexGroup *group, uint64 hash);
+static void search_bucket(Search *search, const LrIndexBucket *bucket);
+static const ColumnValue *column_value(Search *search, int column);
+static Datum member_text(Datum attributes, const char *member, bool *isnull);
+static void try_places(Search *search, const int32 *places, int n);
+static void try_merged(Search *search, const int32 **lists, const int32 **ends, int nlists);
+static void try_rule(Search *search, int place);
+static Shape *prepared(LrPolicy *policy, int number);
+static void prepare(LrPolicy *policy, Shape *shape, const LrIndexShape *entry);
+static void make_room(LrRuleSet *set);
+static void finish(Search *search);
+static int	compare_ints(const void *a, const void *b);
+static int	compare_used(const void *a, const void *b);
+
+/* Registers the setting. */
 void
-lr_rule_index_build(LrPolicy *policy)
+lr_rules_init(void)
 {
-	LrRuleIndex *index = palloc0(sizeof(LrRuleIndex));
-
-	index->groups = palloc0(sizeof(RuleGroup) * Max(policy->nrules, 1));
-	for (int place = 0; place < policy->nrules; place++)
-		index_rule(index, &policy->rules[place], place, policy->memory);
-	qsort(index->groups, index->ngroups, sizeof(RuleGroup), compare_groups);
-	policy->index = index;
+	DefineCustomIntVariable("leadroute.rule_cache_size",
+							"How much memory a session keeps prepared rules in, for each policy version.",
+							"Rules whose conditions differ in constants only share one prepared condition. The least recently used go first.",
+							&lr_rule_cache_size, 65536, 1024, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
-/* Enters one rule under every combination of the constants it compares with. */
-static void
-index_rule(LrRuleIndex *index, LrRule *rule, int place, MemoryContext memory)
+/* Makes what searching an index needs, in the current memory context; the index is not copied. */
+LrRuleSet *
+lr_rule_set_make(LrRuleIndex *index)
 {
-	LrEquality *by_fact[MAX_GROUP_FACTS];
-	int			facts[MAX_GROUP_FACTS];
-	int			nfacts = 0;
-	int			nkeys = 1;
-	RuleGroup	   *group;
+	LrRuleSet  *set = palloc0(sizeof(LrRuleSet));
 
-	for (int fact = 0; fact < LR_N_FACTS && nfacts < MAX_GROUP_FACTS; fact++)
-	{
-		for (int i = 0; i < rule->when->nconjuncts; i++)
-		{
-			LrEquality *equality = rule->when->conjuncts[i].equality;
-
-			if (equality && equality->fact == fact && equality->nvalues > 0 && nkeys * equality->nvalues <= MAX_KEYS_PER_RULE)
-			{
-				by_fact[nfacts] = equality;
-				facts[nfacts++] = fact;
-				nkeys *= equality->nvalues;
-				break;
-			}
-		}
-	}
-
-	group = find_group(index, facts, nfacts, place, memory);
-	for (int key = 0; key < nkeys; key++)
-	{
-		uint64		hash = 0;
-		int			rest = key;
-
-		for (int i = 0; i < nfacts; i++)
-		{
-			hash = hash_fact(hash, facts[i], by_fact[i]->values[rest % by_fact[i]->nvalues]);
-			rest /= by_fact[i]->nvalues;
-		}
-		add_to_bucket(group, hash, place);
-	}
-	if (rule->when->may_raise)
-	{
-		if (group->raising == NULL)
-			group->raising = palloc(sizeof(int));
-		else
-			group->raising = repalloc(group->raising, sizeof(int) * (group->nraising + 1));
-		group->raising[group->nraising++] = place;
-	}
+	set->memory = CurrentMemoryContext;
+	set->index = index;
+	set->shapes = palloc0(sizeof(Shape) * Max(index->nshapes, 1));
+	set->columns = palloc0(sizeof(ColumnValue) * Max(index->ncolumns, 1));
+	set->rules = palloc0(sizeof(LrRule *) * Max(index->nrules, 1));
+	return set;
 }
 
-static RuleGroup *
-find_group(LrRuleIndex *index, const int *facts, int nfacts, int place, MemoryContext memory)
+/* Returns the index. */
+const LrRuleIndex *
+lr_rule_set_index(const LrRuleSet *set)
 {
-	RuleGroup	   *group;
-
-	for (int i = 0; i < index->ngroups; i++)
-	{
-		group = &index->groups[i];
-		if (group->nfacts == nfacts && memcmp(group->facts, facts, sizeof(int) * nfacts) == 0)
-			return group;
-	}
-	group = &index->groups[index->ngroups++];
-	group->nfacts = nfacts;
-	memcpy(group->facts, facts, sizeof(int) * nfacts);
-	group->buckets = bucket_create(memory, 16, NULL);
-	group->first = place;
-	return group;
+	return set->index;
 }
 
-/* Adds a rule to a bucket; its place is never lower than what the bucket holds. */
-static void
-add_to_bucket(RuleGroup *group, uint64 hash, int place)
+/* Returns how much memory prepared rules take at present. */
+Size
+lr_rule_set_prepared(const LrRuleSet *set)
 {
-	bool		found;
-	Bucket	   *bucket = bucket_insert(group->buckets, hash, &found);
-
-	if (!found)
-	{
-		bucket->nrules = 0;
-		bucket->allocated = 1;
-		bucket->rules = palloc(sizeof(int));
-	}
-	if (bucket->nrules > 0 && bucket->rules[bucket->nrules - 1] == place)
-		return;
-	if (bucket->nrules == bucket->allocated)
-	{
-		bucket->allocated *= 2;
-		bucket->rules = repalloc(bucket->rules, sizeof(int) * bucket->allocated);
-	}
-	bucket->rules[bucket->nrules++] = place;
+	return set->size;
 }
 
-/* Extends a hash by one fact. Equal hashes of different constants do no harm: every candidate is verified whole. */
-static uint64
-hash_fact(uint64 hash, int fact, Datum value)
+/* Returns the rule at a place in the order in which rules are tried. It lives as long as the policy. */
+LrRule *
+lr_policy_rule(LrPolicy *policy, int place)
 {
-	uint64		own;
+	LrRuleSet  *set = policy->rule_set;
+	const LrIndexRule *entry = lr_index_section(set->index, LR_SECTION_RULES, LrIndexRule) + place;
+	const LrIndexTarget *target = lr_index_section(set->index, LR_SECTION_TARGETS, LrIndexTarget) + entry->target;
+	LrRule	   *rule = set->rules[place];
 
-	if (lr_facts[fact].type == TEXTOID)
+	if (rule == NULL)
 	{
-		text	   *string = DatumGetTextPP(value);
-
-		own = hash_bytes_extended((unsigned char *) VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string), fact + 1);
+		rule = MemoryContextAllocZero(set->memory, sizeof(LrRule));
+		rule->number = entry->number;
+		rule->outcome = (LrOutcome) target->outcome;
+		rule->pool_id = target->pool_id;
+		rule->reason = lr_index_section(set->index, LR_SECTION_STRINGS, char) + target->reason;
+		set->rules[place] = rule;
 	}
-	else
-		own = hash_bytes_uint32_extended((uint32) DatumGetInt32(value), fact + 1);
-	return hash_combine64(hash, own);
+	return rule;
+}
+
+/* Returns the rule that has a number in the document, NULL if it is none that is tried. */
+LrRule *
+lr_policy_rule_numbered(LrPolicy *policy, int number)
+{
+	const LrIndexRule *rules = lr_index_section(policy->rule_set->index, LR_SECTION_RULES, LrIndexRule);
+
+	for (int place = 0; place < policy->rule_set->index->nrules; place++)
+	{
+		if (rules[place].number == number)
+			return lr_policy_rule(policy, place);
+	}
+	return NULL;
 }
 
 /*
- * Finds the first rule that holds for a lead. *match also gets the rules before it that raised. Errors are allocated in the
- * current memory context.
+ * Finds the rule that decides about a lead: under every hit policy the first that holds, in the order in which rules are
+ * tried. done has a bit for each step that is done. *match also gets the rules that raised: those before the one that decides;
+ * all of them, and all that hold, if the hit policy is unique. indexed: false tries all rules one after the other. What *match
+ * points to is allocated in the current memory context.
  */
 void
-lr_rules_match(LrPolicy *policy, Datum *values, bool *isnull, LrMatch *match)
+lr_rules_match(LrPolicy *policy, uint32 done, Datum *values, bool *isnull, bool indexed, LrMatch *match)
 {
-	LrRuleIndex *index = policy->index;
-	int			best = policy->nrules;
-	int			kept = 0;
+	LrRuleSet  *set = policy->rule_set;
+	const LrRuleIndex *index = set->index;
+	const LrIndexGroup *groups = lr_index_section(index, LR_SECTION_GROUPS, LrIndexGroup);
+	Search		search = {.policy = policy,.set = set,.done = done,.values = values,.isnull = isnull,.best = index->nrules,.match = match};
 
 	memset(match, 0, sizeof(*match));
-	for (int g = 0; g < index->ngroups; g++)
+	search.rules = lr_index_section(index, LR_SECTION_RULES, LrIndexRule);
+	search.all = policy->hit_policy == LR_HIT_UNIQUE;
+	searches++;
+	if (unlikely(set->size > (Size) lr_rule_cache_size * 1024))
+		make_room(set);
+	if (indexed)
 	{
-		RuleGroup	   *group = &index->groups[g];
-		uint64		hash = 0;
-		bool		missing = false;
-		const int  *places = NULL;
-		int			nplaces = 0;
+		for (int g = 0; g < index->ngroups && (search.all || groups[g].first < search.best); g++)
+			search_group(&search, &groups[g]);
+	}
+	else
+	{
+		for (int place = 0; place < index->nrules && (search.all || place < search.best); place++)
+			try_rule(&search, place);
+	}
+	finish(&search);
+}
 
-		if (group->first >= best)
-			break;
-		for (int i = 0; i < group->nfacts && !missing; i++)
-		{
-			missing = isnull[group->facts[i]];
-			if (!missing)
-				hash = hash_fact(hash, group->facts[i], values[group->facts[i]]);
-		}
-		if (missing)
-		{
-			places = group->raising;
-			nplaces = group->nraising;
-		}
+static void
+search_group(Search *search, const LrIndexGroup *group)
+{
+	const LrIndexBucket *bucket;
+	uint64		hash;
+
+	if (!group_hash(search, group, &hash))
+	{
+		try_places(search, lr_index_section(search->set->index, LR_SECTION_PLACES, int32) + group->raising, group->nraising);
+		return;
+	}
+	bucket = find_bucket(search->set->index, group, hash);
+	if (bucket)
+		search_bucket(search, bucket);
+}
+
+/* Hashes what a lead has in a group's columns; returns false if it lacks one. */
+static bool
+group_hash(Search *search, const LrIndexGroup *group, uint64 *hash)
+{
+	const LrIndexColumn *columns = lr_index_section(search->set->index, LR_SECTION_COLUMNS, LrIndexColumn);
+
+	*hash = 0;
+	for (int i = 0; i < group->ncolumns; i++)
+	{
+		int			column = group->columns[i];
+		const ColumnValue *value = column_value(search, column);
+
+		if (value->isnull)
+			return false;
+		*hash = lr_column_hash(*hash, column, columns[column].member >= 0 ? TEXTOID : lr_facts[columns[column].fact].type, value->value);
+	}
+	return true;
+}
+
+static const LrIndexBucket *
+find_bucket(const LrRuleIndex *index, const LrIndexGroup *group, uint64 hash)
+{
+	const int32 *table = lr_index_section(index, LR_SECTION_TABLES, int32) + group->table;
+	const LrIndexBucket *buckets = lr_index_section(index, LR_SECTION_BUCKETS, LrIndexBucket);
+
+	for (uint32 at = (uint32) hash & group->mask; table[at] != 0; at = (at + 1) & group->mask)
+	{
+		if (buckets[table[at] - 1].hash == hash)
+			return &buckets[table[at] - 1];
+	}
+	return NULL;
+}
+
+static void
+search_bucket(Search *search, const LrIndexBucket *bucket)
+{
+	const LrRuleIndex *index = search->set->index;
+	const int32 *places = lr_index_section(index, LR_SECTION_PLACES, int32) + bucket->places;
+	const LrIndexColumn *column;
+	const ColumnValue *value;
+	const int32 *lists[LR_TREE_LEVELS];
+	const int32 *ends[LR_TREE_LEVELS];
+
+	if (bucket->tree < 0)
+	{
+		try_places(search, places, bucket->nplaces);
+		return;
+	}
+	column = lr_index_section(index, LR_SECTION_COLUMNS, LrIndexColumn) + bucket->column;
+	value = column_value(search, bucket->column);
+	if (!value->isnull)
+	{
+		Oid			type = column->member >= 0 ? TEXTOID : lr_facts[column->fact].type;
+
+		try_merged(search, lists, ends, lr_tree_lists(index, bucket, lr_order_place(type, value->value), lists, ends));
+	}
+	else
+	{
+		/* those without a bound here can hold; they stand in the root */
+		int			n = lr_tree_root(index, bucket, lists, ends);
+
+		if (bucket->may_raise)
+			try_places(search, places, bucket->nplaces);
 		else
-		{
-			Bucket	   *bucket = bucket_lookup(group->buckets, hash);
+			try_merged(search, lists, ends, n);
+	}
+}
 
-			if (bucket)
-			{
-				places = bucket->rules;
-				nplaces = bucket->nrules;
-			}
+/* Reads what the lead has in a column, once a search. */
+static const ColumnValue *
+column_value(Search *search, int column)
+{
+	const LrRuleIndex *index = search->set->index;
+	const LrIndexColumn *entry = lr_index_section(index, LR_SECTION_COLUMNS, LrIndexColumn) + column;
+	ColumnValue *value = &search->set->columns[column];
+
+	if (value->search == searches)
+		return value;
+	value->search = searches;
+	value->isnull = search->isnull[entry->fact];
+	if (value->isnull)
+		return value;
+	value->value = search->values[entry->fact];
+	if (entry->member >= 0)
+	{
+		MemoryContext saved = MemoryContextSwitchTo(search->policy->evaluator->context->ecxt_per_tuple_memory);
+
+		value->value = member_text(value->value, lr_index_section(index, LR_SECTION_STRINGS, char) + entry->member, &value->isnull);
+		MemoryContextSwitchTo(saved);
+	}
+	return value;
+}
+
+/* Gives what attributes->>'member' gives. */
+static Datum
+member_text(Datum attributes, const char *member, bool *isnull)
+{
+	LOCAL_FCINFO(call, 2);
+	Datum		result;
+
+	InitFunctionCallInfoData(*call, NULL, 2, InvalidOid, NULL, NULL);
+	call->args[0].value = attributes;
+	call->args[0].isnull = false;
+	call->args[1].value = CStringGetTextDatum(member);
+	call->args[1].isnull = false;
+	result = jsonb_object_field_text(call);
+	*isnull = call->isnull;
+	return result;
+}
+
+static void
+try_places(Search *search, const int32 *places, int n)
+{
+	for (int i = 0; i < n && (search->all || places[i] < search->best); i++)
+		try_rule(search, places[i]);
+}
+
+/* Tries the rules of ascending lists, in ascending order. */
+static void
+try_merged(Search *search, const int32 **lists, const int32 **ends, int nlists)
+{
+	while (nlists > 0)
+	{
+		int			least = 0;
+
+		for (int i = 1; i < nlists; i++)
+		{
+			if (*lists[i] < *lists[least])
+				least = i;
 		}
-
-		for (int i = 0; i < nplaces && places[i] < best; i++)
+		if (!search->all && *lists[least] >= search->best)
+			return;
+		try_rule(search, *lists[least]);
+		if (++lists[least] == ends[least])
 		{
-			LrConditionError error;
-			LrTruth		truth = lr_condition_evaluate(policy->rules[places[i]].when, policy->evaluator, values, isnull, &error);
-
-			if (truth == LR_TRUE)
-				best = places[i];
-			else if (truth == LR_ERROR)
-			{
-				match->errors = match->errors ? repalloc(match->errors, sizeof(LrRuleError) * (match->nerrors + 1)) : palloc(sizeof(LrRuleError));
-				match->errors[match->nerrors].rule = places[i];
-				match->errors[match->nerrors++].error = error;
-			}
+			nlists--;
+			lists[least] = lists[nlists];
+			ends[least] = ends[nlists];
 		}
 	}
+}
 
-	/* errors of rules behind the one that holds were never asked for */
+/* Verifies a rule. */
+static void
+try_rule(Search *search, int place)
+{
+	LrMatch    *match = search->match;
+	const LrIndexRule *rule = &search->rules[place];
+	LrEvaluator *evaluator = search->policy->evaluator;
+	Shape	   *shape;
+	LrConditionError error;
+	LrTruth		truth;
+
+	match->verified++;
+	if ((rule->needs & ~search->done) != 0)
+		return;
+	shape = prepared(search->policy, rule->shape);
+	lr_constants_read(shape->constants, lr_index_section(search->set->index, LR_SECTION_CONSTANTS, char) + rule->constants);
+	evaluator->context->ecxt_outertuple = shape->constants;
+	truth = lr_condition_evaluate(shape->condition, evaluator, search->values, search->isnull, &error);
+	if (truth == LR_TRUE)
+	{
+		search->best = Min(search->best, place);
+		if (search->all)
+		{
+			match->hits = match->hits ? repalloc(match->hits, sizeof(int) * (match->nhits + 1)) : palloc(sizeof(int));
+			match->hits[match->nhits++] = place;
+		}
+	}
+	else if (truth == LR_ERROR)
+	{
+		match->errors = match->errors ? repalloc(match->errors, sizeof(LrRuleError) * (match->nerrors + 1)) : palloc(sizeof(LrRuleError));
+		match->errors[match->nerrors].rule = place;
+		match->errors[match->nerrors++].error = error;
+	}
+}
+
+static Shape *
+prepared(LrPolicy *policy, int number)
+{
+	LrRuleSet  *set = policy->rule_set;
+	Shape	   *shape = &set->shapes[number];
+
+	if (unlikely(shape->memory == NULL))
+		prepare(policy, shape, lr_index_section(set->index, LR_SECTION_SHAPES, LrIndexShape) + number);
+	shape->used = searches;
+	return shape;
+}
+
+/* Makes a shape from a rule that has it. */
+static void
+prepare(LrPolicy *policy, Shape *shape, const LrIndexShape *entry)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute rule shape", ALLOCSET_SMALL_SIZES);
+	MemoryContext saved = MemoryContextSwitchTo(memory);
+	LrCondition *when = policy->rules ? policy->rules[entry->example].when
+		: lr_rule_condition(policy, lr_index_section(policy->rule_set->index, LR_SECTION_RULES, LrIndexRule)[entry->example].number);
+	List	   *constants;
+	LrCondition *condition = lr_shape_of(when, &constants);
+	TupleTableSlot *slot = lr_shape_slot(constants);
+
+	if (list_length(constants) != entry->nconstants)
+		ereport(ERROR,
+				errcode(ERRCODE_DATA_CORRUPTED),
+				errmsg("the rule index of version %d of policy \"%s\" does not fit its rules", policy->version, policy->name),
+				errhint("Make it anew with leadroute.rebuild_rule_index()."));
+	lr_condition_prepare(condition, memory);
+	MemoryContextSwitchTo(saved);
+	MemoryContextSetParent(memory, policy->rule_set->memory);
+	shape->condition = condition;
+	shape->constants = slot;
+	shape->size = MemoryContextMemAllocated(memory, true);
+	shape->memory = memory;
+	policy->rule_set->size += shape->size;
+}
+
+/* Drops the less recently used half of the prepared shapes. */
+static void
+make_room(LrRuleSet *set)
+{
+	uint64	   *used = palloc(sizeof(uint64) * set->index->nshapes);
+	int			n = 0;
+	uint64		limit;
+
+	for (int i = 0; i < set->index->nshapes; i++)
+	{
+		if (set->shapes[i].memory)
+			used[n++] = set->shapes[i].used;
+	}
+	qsort(used, n, sizeof(uint64), compare_used);
+	limit = used[n / 2];
+	for (int i = 0; i < set->index->nshapes; i++)
+	{
+		Shape	   *shape = &set->shapes[i];
+
+		if (shape->memory == NULL || shape->used > limit)
+			continue;
+		set->size -= shape->size;
+		MemoryContextDelete(shape->memory);
+		memset(shape, 0, sizeof(*shape));
+	}
+	pfree(used);
+}
+
+/* Puts what was found in order. */
+static void
+finish(Search *search)
+{
+	LrMatch    *match = search->match;
+	int			kept = 0;
+
+	/* errors of rules behind the one that decides were never asked for */
 	for (int i = 0; i < match->nerrors; i++)
 	{
-		if (match->errors[i].rule < best)
+		if (search->all || match->errors[i].rule < search->best)
 			match->errors[kept++] = match->errors[i];
 	}
 	match->nerrors = kept;
+	/* what begins with its place sorts by it */
+	StaticAssertStmt(offsetof(LrRuleError, rule) == 0, "the place comes first");
 	if (kept > 1)
-		qsort(match->errors, kept, sizeof(LrRuleError), compare_places);
+		qsort(match->errors, kept, sizeof(LrRuleError), compare_ints);
 	for (int i = 0; i < kept; i++)
-		match->errors[i].rule = policy->rules[match->errors[i].rule].number;
-	if (best < policy->nrules)
-		match->rule = &policy->rules[best];
+		match->errors[i].rule = search->rules[match->errors[i].rule].number;
+	if (match->nhits > 1)
+		qsort(match->hits, match->nhits, sizeof(int), compare_ints);
+	for (int i = 0; i < match->nhits; i++)
+		match->hits[i] = search->rules[match->hits[i]].number;
+	if (search->best < search->set->index->nrules)
+		match->rule = lr_policy_rule(search->policy, search->best);
 }
 
 static int
-compare_groups(const void *a, const void *b)
+compare_ints(const void *a, const void *b)
 {
-	return ((const RuleGroup *) a)->first - ((const RuleGroup *) b)->first;
+	return *(const int *) a - *(const int *) b;
 }
 
 static int
-compare_places(const void *a, const void *b)
+compare_used(const void *a, const void *b)
 {
-	return ((const LrRuleError *) a)->rule - ((const LrRuleError *) b)->rule;
+	uint64		one = *(const uint64 *) a;
+	uint64		other = *(const uint64 *) b;
+
+	return one < other ? -1 : one > other;
 }

@@ -92,6 +92,23 @@ lr_types_to_json(List *types, StringInfo json)
 	appendStringInfoChar(json, '}');
 }
 
+/* Finds a type by its qualified name, as lr_types_to_json() gives it; InvalidOid if it is gone. */
+Oid
+lr_type_by_name(const char *name)
+{
+	LrIdentity	identity;
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	Oid			type = InvalidOid;
+	bool		isnull = true;
+
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT to_regtype($1)::oid", true, 1, types, values, NULL) > 0)
+		type = DatumGetObjectId(lr_sql_datum(0, 1, &isnull));
+	lr_sql_end(&identity);
+	return isnull ? InvalidOid : type;
+}
+
 /* All that makes up a type's meaning: labels in their order, or base type and constraints, down to what is built in. */
 static char *
 definition(Oid type)

@@ -317,11 +317,7 @@ keep_recorded_target(LrRun *run, const Entry *entry)
 	(void) lr_outcome_by_name(entry->outcome, &run->outcome);
 	run->reason = entry->reason_code;
 	run->pool_id = entry->pool_id;
-	for (int i = 0; i < policy->nrules; i++)
-	{
-		if (policy->rules[i].number == entry->rule_no)
-			run->rule = &policy->rules[i];
-	}
+	run->rule = lr_policy_rule_numbered(policy, entry->rule_no);
 }
 
 /* Gives the lead to whoever had the recorded turn among the recorded members. */

@@ -84,7 +84,7 @@ BEGIN
 END $$;
 SELECT leadroute.register_agent('budget', '2', '{estimateBudget}', 'escape(jsonb)') > 0 AS registered;
 RESET ROLE;
-SELECT leadroute.publish_policy('agents_sql', document, 'test') FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id) WHERE p.name = 'agents_sql';
+SELECT leadroute.publish_policy('agents_sql', leadroute.policy_document('agents_sql'), 'test');
 SELECT leadroute.activate_policy('agents_sql');
 SHOW work_mem;
 INSERT INTO leads VALUES (1, NULL, 'role'), (2, NULL, 'superuser'), (3, NULL, 'reset'), (4, NULL, 'setting'), (5, NULL, 'temp'), (6, NULL, 'raise'), (7, NULL, 'read'), (8, NULL, 'null'), (9, NULL, 'else');

@@ -14,8 +14,9 @@ CREATE TABLE leads (id integer PRIMARY KEY, country text, region text, company_s
 SELECT leadroute.attach_table('leads', policy => 'policy_rules') > 0 AS attached;
 CREATE VIEW decided AS
     SELECT k.key::int AS id, d.outcome, d.reason_code, d.rule,
-           (SELECT string_agg(format('%s raised %s', v.document -> 'rules' -> (x ->> 'rule_no')::int ->> 'name', x ->> 'sqlstate'), '; ')
-            FROM jsonb_array_elements(p.output -> 'errors') AS x) AS errors
+           (SELECT string_agg(format('%s raised %s', r.rule ->> 'name', x ->> 'sqlstate'), '; ' ORDER BY n)
+            FROM jsonb_array_elements(p.output -> 'errors') WITH ORDINALITY AS e (x, n)
+                JOIN leadroute.policy_rules r ON r.policy_version_id = v.policy_version_id AND r.rule_no = (x ->> 'rule_no')::int) AS errors
     FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id)
     JOIN leadroute.provenance p USING (decision_id)
     JOIN leadroute.policies y ON y.name = d.policy JOIN leadroute.policy_versions v ON v.policy_id = y.policy_id AND v.version = d.policy_version

@@ -39,7 +39,7 @@ SELECT leadroute.route_lead(lead_id) FROM types_test.leads WHERE external_id = '
 SELECT count(*) AS still_readable FROM types_test.leads l JOIN leadroute.provenance p USING (lead_id);
 
 -- published again, it means what the type means now
-SELECT leadroute.publish_policy('types', (SELECT v.document FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id) WHERE p.name = 'types'), 'again');
+SELECT leadroute.publish_policy('types', leadroute.policy_document('types'), 'again');
 SELECT leadroute.activate_policy('types');
 SELECT leadroute.route_pending('types_test.leads');
 SELECT l.external_id, s.outcome FROM types_test.leads l JOIN leadroute.lead_states s USING (lead_id) WHERE l.external_id = 'later';

@@ -41,11 +41,11 @@ FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadr
     JOIN leadroute.policies p ON p.policy_id = v.policy_id AND p.name = d.policy
 WHERE d.policy = 'policy_versions' ORDER BY k.key COLLATE "C";
 
--- the hash is over document and pins; nobody but the owner can change a version
-SELECT version, content_hash = sha256(convert_to(document::text || pins::text, 'UTF8')) AS hash, reason FROM leadroute.policy_versions
+-- the hash is over the document, its rules, and pins; nobody but the owner can change a version
+SELECT version, content_hash = leadroute.content_hash(frame, pins, rules_hash) AS hash, reason FROM leadroute.policy_versions
     WHERE policy_id = (SELECT policy_id FROM leadroute.policies WHERE name = 'policy_versions') ORDER BY version;
 SET ROLE regress_lr_author;
-UPDATE leadroute.policy_versions SET document = '{}';
+UPDATE leadroute.policy_versions SET frame = '{}';
 DELETE FROM leadroute.documents;
 UPDATE leadroute.policies SET active_version_id = 1;
 RESET ROLE;
@@ -73,7 +73,7 @@ ROLLBACK;
 SET search_path TO policy_versions;
 SET client_min_messages = warning;
 BEGIN;
-UPDATE leadroute.policy_versions v SET document = document('tampered') FROM leadroute.policies p WHERE p.policy_id = v.policy_id AND p.name = 'policy_versions' AND v.version = 2;
+UPDATE leadroute.policy_versions v SET frame = document('tampered') FROM leadroute.policies p WHERE p.policy_id = v.policy_id AND p.name = 'policy_versions' AND v.version = 2;
 SELECT leadroute.activate_policy('policy_versions', 2);
 ROLLBACK;
 

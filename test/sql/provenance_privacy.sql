@@ -51,7 +51,7 @@ CREATE FUNCTION marks() RETURNS TABLE (place text, marked bigint) LANGUAGE plpgs
 DECLARE relation record;
 BEGIN
     FOR relation IN SELECT c.oid::regclass AS name, c.relkind FROM pg_class c WHERE c.relnamespace = 'leadroute'::regnamespace AND c.relkind IN ('r', 'v', 'm')
-            AND c.relname NOT IN ('lead_keys', 'firmographics', 'policy_versions', 'documents', 'policies', 'attached_tables') LOOP
+            AND c.relname NOT IN ('lead_keys', 'firmographics', 'policy_versions', 'policy_rules', 'documents', 'policies', 'attached_tables') LOOP
         -- the text of bytea is hex: compare both
         EXECUTE format('SELECT count(*) FROM %s AS x WHERE x::text ~* ''marker|6d61726b6572|4d61726b6572|1969-04-01''', relation.name) INTO marked;
         IF marked > 0 THEN place := relation.name; RETURN NEXT; END IF;

@@ -89,7 +89,7 @@ SELECT verdict, place FROM leadroute.verify_decision(:first_run);
 -- not by a policy version that is another one by now
 \c -
 BEGIN;
-UPDATE leadroute.policy_versions SET document = '{}' WHERE policy_id = (SELECT policy_id FROM leadroute.policies WHERE name = 'provenance_verify') AND version = 1;
+UPDATE leadroute.policy_versions SET frame = '{}' WHERE policy_id = (SELECT policy_id FROM leadroute.policies WHERE name = 'provenance_verify') AND version = 1;
 SELECT * FROM leadroute.verify_decision(:first_run);
 ROLLBACK;
 SELECT * FROM leadroute.verify_decision(-1);

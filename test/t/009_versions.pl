@@ -50,7 +50,7 @@ y@acme.example
 	attached_rows => [ q{SELECT * FROM leadroute.attached_rows('leads')}, q{SELECT * FROM leadroute.unrouted_leads}, q{SELECT * FROM leadroute.reconcile()} ],
 	key_of => [ q{SELECT leadroute.key_of('leads', l.lead_id) FROM leads l} ],
 	policy_mistakes => [ q{SELECT leadroute.policy_mistakes('{}')} ],
-	publish_policy => [ q{SELECT leadroute.publish_policy('x', document, '') FROM leadroute.policy_versions}, q{SELECT leadroute.setup('more_leads')} ],
+	publish_policy => [ q{SELECT leadroute.publish_policy('x', frame, '') FROM leadroute.policy_versions}, q{SELECT leadroute.setup('more_leads')} ],
 	activate_policy => [ q{SELECT leadroute.activate_policy('default', 1)} ],
 	rollback_policy => [ q{SELECT leadroute.rollback_policy('default')} ],
 	publish_scorecard => [ q{SELECT leadroute.publish_scorecard('x', document, '') FROM leadroute.documents WHERE kind = 'scorecard'} ],

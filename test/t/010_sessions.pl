@@ -41,7 +41,7 @@ my %first = (
 	'a savepoint in which a statement failed' => "BEGIN; SAVEPOINT a; $failing ROLLBACK TO a; $good COMMIT;",
 	'a savepoint released, in a transaction rolled back' => "BEGIN; SAVEPOINT a; $good RELEASE a; ROLLBACK; $good",
 	'an exception caught' => "DO \$\$ BEGIN BEGIN $failing EXCEPTION WHEN OTHERS THEN NULL; END; $good END \$\$;",
-	'a policy published and rolled back' => q{BEGIN; SELECT leadroute.publish_policy('default', document || '{"description": "never"}', 'x') FROM leadroute.policy_versions LIMIT 1;
+	'a policy published and rolled back' => q{BEGIN; SELECT leadroute.publish_policy('default', leadroute.policy_document('default') || '{"description": "never"}', 'x');
 		SELECT leadroute.activate_policy('default');} . " $good ROLLBACK; $good",
 	'a pool changed and rolled back' => q{BEGIN; INSERT INTO leadroute.owners (reference) VALUES ('never');
 		INSERT INTO leadroute.pool_members SELECT pool_id, owner_id FROM leadroute.pools, leadroute.owners WHERE reference = 'never'; } . "$good $good $good $good ROLLBACK; $good",
@@ -155,7 +155,7 @@ WHERE decision_id > (SELECT max(decision_id) FROM leadroute.decisions) - 2;
 DELETE FROM visits WHERE id IN (SELECT id FROM visits LIMIT 5);
 };
 my $changes = q{
-SELECT leadroute.publish_policy('default', document || jsonb_build_object('description', random()), 'memory') FROM leadroute.policy_versions ORDER BY policy_version_id DESC LIMIT 1;
+SELECT leadroute.publish_policy('default', leadroute.policy_document('default') || jsonb_build_object('description', random()), 'memory');
 SELECT leadroute.activate_policy('default');
 UPDATE leadroute.owners SET available = NOT available WHERE reference = 'bo';
 CREATE TABLE memory (LIKE visits INCLUDING ALL);

@@ -89,9 +89,9 @@ is(query(sprintf($scorecard, "(attributes->>''age'')::int >= 60", '{"justificati
 	'2', 'with a justification on record it passes');
 is(query(q{SELECT document #>> '{justifications,attributes.age}' FROM leadroute.documents WHERE kind = 'scorecard' AND version = 2}),
 	'The bank gives pensioners a better rate: approved by compliance.', 'which stays with that version');
-my $policy = q{SELECT leadroute.publish_policy('bank', jsonb_set(document, '{rules}', document -> 'rules' ||
+my $policy = q{SELECT leadroute.publish_policy('bank', jsonb_set(d, '{rules}', d -> 'rules' ||
 	'[{"name": "last", "priority": 99, "when": "attributes->>''marital'' = ''single''", "pool": "mobile"}]') || '%s', 'test')
-	FROM leadroute.policy_versions WHERE version = 1};
+	FROM leadroute.policy_document('bank', 1) AS d};
 my ($status, undef, $message) = in_psql($node, sprintf($policy, '{}'));
 is($status, 3, 'a rule that reads marital is refused');
 like($message, qr/attribute "attributes\.marital" is protected, and the policy reads it/, 'and it says why');
