@@ -97,7 +97,7 @@ SELECT leadroute.activate_policy('default', :version, 'demonstration') AS versio
 SELECT (SELECT count(*) FROM leadroute.pools) AS pools, (SELECT count(*) FROM leadroute.owners) AS owners,
        (SELECT count(*) FROM leadroute.owners WHERE NOT available) AS "of them away", (SELECT count(*) FROM leadroute.firmographics) AS companies,
        jsonb_array_length(frame -> 'steps') AS steps, (SELECT count(*) FROM leadroute.policy_rules r WHERE r.policy_version_id = v.policy_version_id) AS rules
-FROM leadroute.policy_versions;
+FROM leadroute.policy_versions v;
 
 \echo 'Routing: one INSERT; each lead, its owner and the record of its decision commit together'
 \echo :line

@@ -57,7 +57,7 @@ my %refused = (
 	'route_pending' => q{SELECT leadroute.route_pending()},
 	'publish_policy' => q{SELECT leadroute.publish_policy(p.name, v.frame, 'x') FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id) LIMIT 1},
 	'publish_policy of a new one' => q{SELECT leadroute.publish_policy('new', frame, 'x') FROM leadroute.policy_versions LIMIT 1},
-	'publish_scorecard' => q{SELECT leadroute.publish_scorecard('new', frame, 'x') FROM leadroute.documents WHERE kind = 'scorecard'},
+	'publish_scorecard' => q{SELECT leadroute.publish_scorecard('new', document, 'x') FROM leadroute.documents WHERE kind = 'scorecard'},
 	'activate_policy' => q{SELECT leadroute.activate_policy('default', 1)},
 	'rollback_policy' => q{SELECT leadroute.rollback_policy('default')},
 	'register_agent' => q{SELECT leadroute.register_agent('new', '1', '{newWork}', 'team.weigh(jsonb)')},
