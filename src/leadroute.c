@@ -8,6 +8,7 @@
 
 #include "intake/intake.h"
 #include "policy/policy.h"
+#include "writer.h"
 
 
 PG_MODULE_MAGIC;
@@ -23,6 +24,7 @@ _PG_init(void)
 	lr_intake_init();
 	lr_policy_init();
 	lr_rules_init();
+	lr_writer_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

@@ -4,25 +4,47 @@
  * As COPY does it: rows go into the heap together, one WAL record a page, then into the indexes. Users' privileges are not
  * asked: they insert leads, the record is ours. The tables have no triggers for rows, no defaults that matter and no
  * row-level security, so none is looked for; whatever indexes there are get their entries.
+ *
+ * Most statements bring one lead, and for these looking up what a table and its indexes are like takes as long as inserting
+ * the row. So that is kept for the session, until the relation cache says that the table changed. It holds as long as all
+ * indexes are B-trees over plain columns, as ours are; where somebody added another kind, the executor's own way is taken.
  */
 #include "writer.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+
+/* A table as this session knows it. */
+typedef struct Target
+{
+	Oid			relid;
+	bool		stale;			/* freed at the end of the transaction: writers may still use it */
+	bool		plain;			/* all indexes are B-trees over columns */
+	MemoryContext memory;
+	TupleDesc	desc;			/* a copy: slots would pin the relation's once each */
+	int			nindexes;
+	Oid		   *indexes;
+	IndexInfo **infos;
+} Target;
 
 struct LrWriter
 {
 	MemoryContext memory;
+	const Target *target;
 	Relation	rel;
-	EState	   *estate;
+	Relation   *indexes;		/* of a plain table */
+	EState	   *estate;			/* of another one */
 	ResultRelInfo *rri;
-	TupleDesc	desc;			/* a copy: slots would pin the relation's once each */
 	TupleTableSlot **slots;
 	int			nslots;			/* made so far */
 	int			allocated;
@@ -31,9 +53,24 @@ struct LrWriter
 	BulkInsertState bulk;		/* NULL for few rows */
 };
 
+static List *targets = NIL;		/* in CacheMemoryContext */
+
+static void relation_invalidated(Datum argument, Oid relid);
+static void transaction_ended(XactEvent event, void *argument);
+static const Target *find_target(Relation rel);
+static Target *make_target(Relation rel);
+static bool is_plain_index(Relation index, const IndexInfo *info);
 static void insert_rows(LrWriter *writer);
 static bool insert_index_entries(LrWriter *writer, int row, bool tolerant);
 static void forget_rows(LrWriter *writer);
+
+/* Registers for invalidations. */
+void
+lr_writer_init(void)
+{
+	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
+	RegisterXactCallback(transaction_ended, NULL);
+}
 
 /* Opens a table for up to capacity rows between flushes; the writer lives in the current memory context. */
 LrWriter *
@@ -42,16 +79,118 @@ lr_writer_open(Oid relid, int capacity)
 	LrWriter   *writer = palloc0(sizeof(LrWriter));
 
 	writer->rel = table_open(relid, RowExclusiveLock);
-	writer->estate = CreateExecutorState();
-	writer->rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(writer->rri, writer->rel, 1, NULL, 0);
-	ExecOpenIndices(writer->rri, false);
-	writer->desc = CreateTupleDescCopyConstr(RelationGetDescr(writer->rel));
+	writer->target = find_target(writer->rel);
+	if (writer->target->plain)
+	{
+		writer->indexes = palloc(sizeof(Relation) * Max(writer->target->nindexes, 1));
+		for (int i = 0; i < writer->target->nindexes; i++)
+			writer->indexes[i] = index_open(writer->target->indexes[i], RowExclusiveLock);
+	}
+	else
+	{
+		writer->estate = CreateExecutorState();
+		writer->rri = makeNode(ResultRelInfo);
+		InitResultRelInfo(writer->rri, writer->rel, 1, NULL, 0);
+		ExecOpenIndices(writer->rri, false);
+	}
 	writer->capacity = capacity;
 	writer->memory = CurrentMemoryContext;
 	writer->allocated = 4;
 	writer->slots = palloc(sizeof(TupleTableSlot *) * writer->allocated);
 	return writer;
+}
+
+static void
+relation_invalidated(Datum argument, Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, targets)
+	{
+		Target	   *target = lfirst(cell);
+
+		target->stale |= !OidIsValid(relid) || target->relid == relid;
+	}
+}
+
+/* No writer outlives its transaction. */
+static void
+transaction_ended(XactEvent event, void *argument)
+{
+	ListCell   *cell;
+
+	if (event != XACT_EVENT_ABORT && event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE)
+		return;
+	foreach(cell, targets)
+	{
+		Target	   *target = lfirst(cell);
+
+		if (!target->stale)
+			continue;
+		targets = foreach_delete_current(targets, cell);
+		MemoryContextDelete(target->memory);
+	}
+}
+
+/* Returns what an open table is like. */
+static const Target *
+find_target(Relation rel)
+{
+	Target	   *target;
+	MemoryContext saved;
+	ListCell   *cell;
+
+	foreach(cell, targets)
+	{
+		target = lfirst(cell);
+		if (target->relid == RelationGetRelid(rel) && !target->stale)
+			return target;
+	}
+	target = make_target(rel);
+	saved = MemoryContextSwitchTo(CacheMemoryContext);
+	targets = lappend(targets, target);
+	MemoryContextSwitchTo(saved);
+	MemoryContextSetParent(target->memory, CacheMemoryContext);
+	return target;
+}
+
+static Target *
+make_target(Relation rel)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute table", ALLOCSET_SMALL_SIZES);
+	MemoryContext saved = MemoryContextSwitchTo(memory);
+	Target	   *target = palloc0(sizeof(Target));
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+
+	target->memory = memory;
+	target->relid = RelationGetRelid(rel);
+	target->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
+	target->indexes = palloc(sizeof(Oid) * Max(list_length(indexes), 1));
+	target->infos = palloc(sizeof(IndexInfo *) * Max(list_length(indexes), 1));
+	target->plain = true;
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		IndexInfo  *info = BuildIndexInfo(index);
+
+		if (info->ii_ReadyForInserts)
+		{
+			target->indexes[target->nindexes] = lfirst_oid(cell);
+			target->infos[target->nindexes++] = info;
+		}
+		target->plain &= is_plain_index(index, info);
+		index_close(index, NoLock);
+	}
+	MemoryContextSwitchTo(saved);
+	return target;
+}
+
+static bool
+is_plain_index(Relation index, const IndexInfo *info)
+{
+	return index->rd_rel->relam == BTREE_AM_OID && info->ii_Expressions == NIL && info->ii_Predicate == NIL && info->ii_ExclusionOps == NULL &&
+		index->rd_index->indimmediate;
 }
 
 /*
@@ -74,7 +213,7 @@ lr_writer_row(LrWriter *writer)
 			writer->allocated *= 2;
 			writer->slots = repalloc(writer->slots, sizeof(TupleTableSlot *) * writer->allocated);
 		}
-		writer->slots[writer->nslots++] = MakeSingleTupleTableSlot(writer->desc, &TTSOpsVirtual);
+		writer->slots[writer->nslots++] = MakeSingleTupleTableSlot(writer->target->desc, &TTSOpsVirtual);
 		MemoryContextSwitchTo(saved);
 	}
 	slot = writer->slots[writer->nrows++];
@@ -93,8 +232,13 @@ lr_writer_close(LrWriter *writer)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
 	if (writer->bulk)
 		FreeBulkInsertState(writer->bulk);
-	ExecCloseIndices(writer->rri);
-	FreeExecutorState(writer->estate);
+	for (int i = 0; writer->indexes && i < writer->target->nindexes; i++)
+		index_close(writer->indexes[i], NoLock);
+	if (writer->rri)
+	{
+		ExecCloseIndices(writer->rri);
+		FreeExecutorState(writer->estate);
+	}
 	table_close(writer->rel, NoLock);
 }
 
@@ -157,14 +301,33 @@ insert_rows(LrWriter *writer)
 	}
 }
 
+/* Inserts the index entries of a row; returns whether its key is taken, if tolerant, and otherwise raises 23505. */
 static bool
 insert_index_entries(LrWriter *writer, int row, bool tolerant)
 {
-	bool		taken;
+	TupleTableSlot *slot = writer->slots[row];
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+	bool		taken = false;
 
-	GetPerTupleExprContext(writer->estate)->ecxt_scantuple = writer->slots[row];
-	taken = lr_insert_index_tuples(writer->rri, writer->slots[row], writer->estate, tolerant);
-	ResetPerTupleExprContext(writer->estate);
+	if (writer->rri)
+	{
+		GetPerTupleExprContext(writer->estate)->ecxt_scantuple = slot;
+		taken = lr_insert_index_tuples(writer->rri, slot, writer->estate, tolerant);
+		ResetPerTupleExprContext(writer->estate);
+		return taken;
+	}
+	for (int i = 0; i < writer->target->nindexes; i++)
+	{
+		Relation	index = writer->indexes[i];
+		IndexInfo  *info = writer->target->infos[i];
+		IndexUniqueCheck check = !index->rd_index->indisunique ? UNIQUE_CHECK_NO : tolerant ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
+
+		FormIndexDatum(info, slot, NULL, values, isnull);
+		/* for what need not be unique it gives false, too */
+		if (!index_insert(index, values, isnull, &slot->tts_tid, writer->rel, check, false, info))
+			taken |= check == UNIQUE_CHECK_PARTIAL;
+	}
 	return taken;
 }
 

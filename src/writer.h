@@ -10,6 +10,7 @@
 
 typedef struct LrWriter LrWriter;
 
+extern void lr_writer_init(void);
 extern LrWriter *lr_writer_open(Oid relid, int capacity);
 extern TupleTableSlot *lr_writer_row(LrWriter *writer);
 extern void lr_writer_flush(LrWriter *writer);
