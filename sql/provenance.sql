@@ -100,8 +100,9 @@ BEGIN
         -- Made apart and then attached: CREATE … PARTITION OF would lock readers out of the whole record.
         EXECUTE format('CREATE TABLE leadroute.%I (LIKE leadroute.entries INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMMENTS)', partition_name);
         -- Indexes of the partition alone: those of the whole record would be there, from the attaching, before a dump makes them.
-        EXECUTE format('CREATE INDEX %I ON leadroute.%I (run_id)', partition_name || '_run_id', partition_name);
-        EXECUTE format('CREATE INDEX %I ON leadroute.%I (lead_id)', partition_name || '_lead_id', partition_name);
+        -- Hardly a value comes twice: looking for duplicates before each split of a page is in vain.
+        EXECUTE format('CREATE INDEX %I ON leadroute.%I (run_id) WITH (deduplicate_items = off)', partition_name || '_run_id', partition_name);
+        EXECUTE format('CREATE INDEX %I ON leadroute.%I (lead_id) WITH (deduplicate_items = off)', partition_name || '_lead_id', partition_name);
         EXECUTE format('ALTER TABLE leadroute.entries ATTACH PARTITION leadroute.%I FOR VALUES FROM (%L) TO (%L)', partition_name,
                        first_day::text || ' 00:00:00+00', next_first::text || ' 00:00:00+00');
         -- Readers go through the record; default privileges open its parts to nobody.

@@ -50,7 +50,6 @@ struct LrWriter
 	int			allocated;
 	int			nrows;			/* filled */
 	int			capacity;
-	BulkInsertState bulk;		/* NULL for few rows */
 };
 
 static List *targets = NIL;		/* in CacheMemoryContext */
@@ -213,13 +212,11 @@ lr_writer_row(LrWriter *writer)
 			writer->allocated *= 2;
 			writer->slots = repalloc(writer->slots, sizeof(TupleTableSlot *) * writer->allocated);
 		}
-		writer->slots[writer->nslots++] = MakeSingleTupleTableSlot(writer->target->desc, &TTSOpsVirtual);
+		writer->slots[writer->nslots++] = MakeSingleTupleTableSlot(writer->target->desc, &TTSOpsHeapTuple);
 		MemoryContextSwitchTo(saved);
 	}
 	slot = writer->slots[writer->nrows++];
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(writer->rel);
 	return slot;
 }
 
@@ -230,8 +227,6 @@ lr_writer_close(LrWriter *writer)
 	lr_writer_flush(writer);
 	for (int i = 0; i < writer->nslots; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
-	if (writer->bulk)
-		FreeBulkInsertState(writer->bulk);
 	for (int i = 0; writer->indexes && i < writer->target->nindexes; i++)
 		index_close(writer->indexes[i], NoLock);
 	if (writer->rri)
@@ -280,25 +275,24 @@ lr_writer_flush_new(LrWriter *writer, bool *taken)
 	return any;
 }
 
+/* Puts the rows into the heap. Formed here: the server would copy what their values point to once more, to own it. */
 static void
 insert_rows(LrWriter *writer)
 {
 	CommandId	cid = GetCurrentCommandId(true);
 
+	for (int i = 0; i < writer->nrows; i++)
+	{
+		TupleTableSlot *slot = writer->slots[i];
+
+		ExecStoreHeapTuple(heap_form_tuple(writer->target->desc, slot->tts_values, slot->tts_isnull), slot, true);
+		slot->tts_tableOid = RelationGetRelid(writer->rel);
+	}
+	/* no ring of buffers: the session would write each page itself that the ring gives up */
 	if (writer->nrows == 1)
 		table_tuple_insert(writer->rel, writer->slots[0], cid, 0, NULL);
 	else if (writer->nrows > 1)
-	{
-		/* a page at a time is extended anyway; the ring of buffers pays from here on */
-		if (writer->bulk == NULL && writer->nrows >= 256)
-		{
-			MemoryContext saved = MemoryContextSwitchTo(writer->memory);
-
-			writer->bulk = GetBulkInsertState();
-			MemoryContextSwitchTo(saved);
-		}
-		table_multi_insert(writer->rel, writer->slots, writer->nrows, cid, 0, writer->bulk);
-	}
+		table_multi_insert(writer->rel, writer->slots, writer->nrows, cid, 0, NULL);
 }
 
 /* Inserts the index entries of a row; returns whether its key is taken, if tolerant, and otherwise raises 23505. */

@@ -37,30 +37,55 @@ static void put_sqlstate(StringInfo out, int sqlstate);
 
 /* ---- numbers and strings ---- */
 
+/* Makes room for n bytes and returns where they go. A lead's evidence is some hundred pieces of some bytes each. */
+static inline char *
+room(StringInfo out, int n)
+{
+	char	   *at;
+
+	if (unlikely(out->len + n >= out->maxlen))
+		enlargeStringInfo(out, n);
+	at = out->data + out->len;
+	out->len += n;
+	return at;
+}
+
+static inline void
+put_byte(StringInfo out, int value)
+{
+	*room(out, 1) = (char) value;
+}
+
+static inline void
+put_varint(StringInfo out, uint64 value)
+{
+	while (value >= 0x80)
+	{
+		put_byte(out, (int) (value | 0x80));
+		value >>= 7;
+	}
+	put_byte(out, (int) value);
+}
+
+static inline void
+put_bytes(StringInfo out, const void *bytes, size_t length)
+{
+	put_varint(out, length);
+	memcpy(room(out, (int) length), bytes, length);
+}
+
 /* Appends an unsigned number, 7 bits a byte, the lowest first. */
 void
 lr_put_varint(StringInfo out, uint64 value)
 {
-	char		bytes[10];
-	int			n = 0;
-
-	while (value >= 0x80)
-	{
-		bytes[n++] = (char) (value | 0x80);
-		value >>= 7;
-	}
-	bytes[n++] = (char) value;
-	appendBinaryStringInfo(out, bytes, n);
+	put_varint(out, value);
 }
 
 /* Appends a string: its length and its bytes. */
 void
 lr_put_string(StringInfo out, const char *value)
 {
-	size_t		length = strlen(value);
-
-	lr_put_varint(out, length);
-	appendBinaryStringInfo(out, value, length);
+	put_bytes(out, value, strlen(value));
 }
 
 static void
@@ -68,22 +93,22 @@ put_text(StringInfo out, Datum value)
 {
 	text	   *string = DatumGetTextPP(value);
 
-	lr_put_varint(out, VARSIZE_ANY_EXHDR(string));
-	appendBinaryStringInfo(out, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
+	put_bytes(out, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
 }
 
 static void
 put_u32(StringInfo out, uint32 value)
 {
-	char		bytes[4] = {(char) value, (char) (value >> 8), (char) (value >> 16), (char) (value >> 24)};
+	char	   *at = room(out, 4);
 
-	appendBinaryStringInfo(out, bytes, sizeof(bytes));
+	for (int i = 0; i < 4; i++)
+		at[i] = (char) (value >> (8 * i));
 }
 
 static void
 put_sqlstate(StringInfo out, int sqlstate)
 {
-	appendBinaryStringInfo(out, unpack_sql_state(sqlstate), 5);
+	memcpy(room(out, 5), unpack_sql_state(sqlstate), 5);
 }
 
 /* ---- attributes ---- */
@@ -107,7 +132,7 @@ lr_evidence_attributes(LrRun *run)
 	}
 	put_u32(out, known);
 	for (int i = 0; i < 5; i++)
-		appendStringInfoChar(out, (char) (classes >> (8 * i)));
+		put_byte(out, (int) (classes >> (8 * i)));
 	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
 	{
 		if (run->isnull[i])
@@ -118,7 +143,7 @@ lr_evidence_attributes(LrRun *run)
 			put_digest(out, i, run->values[i]);
 	}
 	put_plain_members(out, run);
-	appendStringInfoChar(out, (char) (run->unreadable + 1));
+	put_byte(out, run->unreadable + 1);
 	if (run->unreadable >= 0)
 		put_sqlstate(out, run->unreadable_sqlstate);
 	run->attributes_length = out->len - run->attributes_at;
@@ -141,11 +166,11 @@ put_fact(StringInfo out, int fact, Datum value)
 			{
 				int64		number = DatumGetInt32(value);
 
-				lr_put_varint(out, ((uint64) number << 1) ^ (uint64) (number >> 63));
+				put_varint(out, ((uint64) number << 1) ^ (uint64) (number >> 63));
 				break;
 			}
 		case BOOLOID:
-			appendStringInfoChar(out, DatumGetBool(value) ? 1 : 0);
+			put_byte(out, DatumGetBool(value));
 			break;
 		case TIMESTAMPTZOID:
 			put_u32(out, (uint32) DatumGetTimestampTz(value));
@@ -158,14 +183,14 @@ put_fact(StringInfo out, int fact, Datum value)
 				int			n;
 
 				deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
-				lr_put_varint(out, n);
+				put_varint(out, n);
 				for (int i = 0; i < n; i++)
 				{
 					text	   *element = nulls[i] ? NULL : DatumGetTextPP(elements[i]);
 
-					lr_put_varint(out, element ? VARSIZE_ANY_EXHDR(element) + 1 : 0);
+					put_varint(out, element ? VARSIZE_ANY_EXHDR(element) + 1 : 0);
 					if (element)
-						appendBinaryStringInfo(out, VARDATA_ANY(element), VARSIZE_ANY_EXHDR(element));
+						memcpy(room(out, (int) VARSIZE_ANY_EXHDR(element)), VARDATA_ANY(element), VARSIZE_ANY_EXHDR(element));
 				}
 				break;
 			}
@@ -186,7 +211,7 @@ put_digest(StringInfo out, int fact, Datum value)
 	unsigned char digest[LR_DIGEST_LENGTH];
 
 	lr_fact_digest(lr_digest_key_id(), fact, value, digest);
-	appendBinaryStringInfo(out, (char *) digest, sizeof(digest));
+	memcpy(room(out, sizeof(digest)), digest, sizeof(digest));
 }
 
 /* Computes the digest of an attribute's value. */
@@ -237,7 +262,7 @@ put_plain_members(StringInfo out, LrRun *run)
 
 	if (source->nplain_keys == 0 || run->isnull[LR_ATTRIBUTES] || source->classes[LR_ATTRIBUTES] == LR_CLASS_PLAIN)
 	{
-		lr_put_varint(out, 0);
+		put_varint(out, 0);
 		return;
 	}
 	jsonb = DatumGetJsonbP(run->values[LR_ATTRIBUTES]);
@@ -256,7 +281,7 @@ put_plain_members(StringInfo out, LrRun *run)
 			n++;
 		}
 	}
-	lr_put_varint(out, n);
+	put_varint(out, n);
 	appendBinaryStringInfo(out, members.data, members.len);
 }
 
@@ -271,13 +296,13 @@ lr_evidence_finish(LrRun *run)
 	uint32		stable;
 
 	while (out->len % MAXIMUM_ALIGNOF != 0)
-		appendStringInfoChar(out, 0);
+		put_byte(out, 0);
 	run->evidence_at = out->len;
 	put_u32(out, 0);			/* the bytea's own header */
-	appendStringInfoChar(out, FORMAT_VERSION);
+	put_byte(out, FORMAT_VERSION);
 	put_u32(out, 0);
-	appendBinaryStringInfo(out, run->batch->attributes.data + run->attributes_at, run->attributes_length);
-	lr_put_varint(out, policy->nsteps);
+	memcpy(room(out, run->attributes_length), run->batch->attributes.data + run->attributes_at, run->attributes_length);
+	put_varint(out, policy->nsteps);
 	for (int i = 0; i < policy->nsteps; i++)
 		put_step(out, &policy->steps[i], run);
 	stable = out->len - run->evidence_at - VARHDRSZ - HEADER_LENGTH;
@@ -299,7 +324,7 @@ put_step(StringInfo out, const LrStep *step, const LrRun *run)
 	const LrStepResult *result = &run->steps[step->number];
 	uint32		known = 0;
 
-	appendStringInfoChar(out, (char) result->status);
+	put_byte(out, result->status);
 	if (result->status == LR_STEP_FAILED)
 	{
 		put_sqlstate(out, result->sqlstate);
@@ -313,17 +338,18 @@ put_step(StringInfo out, const LrStep *step, const LrRun *run)
 	{
 		for (int i = 0; i < step->nfacts; i++)
 			known |= (run->isnull[step->first_fact + i] ? 0 : 1u) << i;
-		appendStringInfoChar(out, (char) known);
-		appendStringInfoChar(out, (char) (known >> 8));
+		put_byte(out, known);
+		put_byte(out, known >> 8);
 		for (int i = 0; i < step->nfacts; i++)
 		{
 			if (known & (1u << i))
 				put_fact(out, step->first_fact + i, run->values[step->first_fact + i]);
 		}
 	}
-	lr_put_varint(out, result->detail ? result->detail->len : 0);
 	if (result->detail)
-		appendBinaryStringInfo(out, result->detail->data, result->detail->len);
+		put_bytes(out, result->detail->data, result->detail->len);
+	else
+		put_byte(out, 0);
 }
 
 /* ---- reading ---- */
