@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/nbtree.h"
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
@@ -57,6 +58,17 @@ lr_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* Returns the rightmost leaf of a B-tree, pinned and locked for reading; InvalidBuffer if it has none. */
+static inline Buffer
+lr_rightmost_leaf(Relation index)
+{
+#if PG_VERSION_NUM >= 170000
+	return _bt_get_endpoint(index, 0, true);
+#else
+	return _bt_get_endpoint(index, 0, true, NULL);
 #endif
 }
 

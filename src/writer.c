@@ -8,6 +8,11 @@
  * Most statements bring one lead, and for these looking up what a table and its indexes are like takes as long as inserting
  * the row. So that is kept for the session, until the relation cache says that the table changed. It holds as long as all
  * indexes are B-trees over plain columns, as ours are; where somebody added another kind, the executor's own way is taken.
+ *
+ * Keys from sequences go to the right end of their index. The server inserts there without coming down from the root, as long
+ * as it remembers the rightmost leaf (_bt_search_insert() in nbtinsert.c), which it does for high trees only. For ours it is
+ * told: the way down is a third of what an entry costs. It checks each time whether the leaf is the right one, so a wrong hint
+ * costs a look, and where it keeps being wrong, as for leads that are routed again, no more is given.
  */
 #include "writer.h"
 
@@ -35,7 +40,11 @@ typedef struct Target
 	int			nindexes;
 	Oid		   *indexes;
 	IndexInfo **infos;
+	int		   *misses;			/* of each index: hints in a row that were wrong */
 } Target;
+
+/* Hints that may be wrong, one after the other: other sessions split the leaf, or hold it, now and then. */
+#define MAX_MISSES 8
 
 struct LrWriter
 {
@@ -61,6 +70,7 @@ static Target *make_target(Relation rel);
 static bool is_plain_index(Relation index, const IndexInfo *info);
 static void insert_rows(LrWriter *writer);
 static bool insert_index_entries(LrWriter *writer, int row, bool tolerant);
+static void aim_right(Relation index);
 static void forget_rows(LrWriter *writer);
 
 /* Registers for invalidations. */
@@ -167,6 +177,7 @@ make_target(Relation rel)
 	target->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 	target->indexes = palloc(sizeof(Oid) * Max(list_length(indexes), 1));
 	target->infos = palloc(sizeof(IndexInfo *) * Max(list_length(indexes), 1));
+	target->misses = palloc0(sizeof(int) * Max(list_length(indexes), 1));
 	target->plain = true;
 	foreach(cell, indexes)
 	{
@@ -317,12 +328,27 @@ insert_index_entries(LrWriter *writer, int row, bool tolerant)
 		IndexInfo  *info = writer->target->infos[i];
 		IndexUniqueCheck check = !index->rd_index->indisunique ? UNIQUE_CHECK_NO : tolerant ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
 
+		if (RelationGetTargetBlock(index) == InvalidBlockNumber && writer->target->misses[i] < MAX_MISSES)
+			aim_right(index);
 		FormIndexDatum(info, slot, NULL, values, isnull);
 		/* for what need not be unique it gives false, too */
 		if (!index_insert(index, values, isnull, &slot->tts_tid, writer->rel, check, false, info))
 			taken |= check == UNIQUE_CHECK_PARTIAL;
+		writer->target->misses[i] = RelationGetTargetBlock(index) == InvalidBlockNumber ? writer->target->misses[i] + 1 : 0;
 	}
 	return taken;
+}
+
+/* Has the server try the rightmost leaf first. */
+static void
+aim_right(Relation index)
+{
+	Buffer		leaf = lr_rightmost_leaf(index);
+
+	if (!BufferIsValid(leaf))
+		return;
+	RelationSetTargetBlock(index, BufferGetBlockNumber(leaf));
+	UnlockReleaseBuffer(leaf);
 }
 
 /* What the rows point to may go now. */
