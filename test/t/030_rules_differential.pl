@@ -48,7 +48,8 @@ while (my @some = splice(@numbers, 0, $per_session))
 	if (@answers != @some)
 	{
 		my %answered = map { $_->{policy} => 1 } @answers;
-		push @differences, map { { policy => $_, what => 'it could not be compared', found => substr($err, 0, 2000) } } grep { !$answered{$_} } @some;
+		my @missing = grep { !$answered{$_} } @some;
+		push @differences, { policy => $missing[0], what => scalar(@missing) . ' policies could not be compared', found => substr($err, 0, 2000) };
 	}
 	foreach my $answer (@answers)
 	{
@@ -72,7 +73,7 @@ if (!exists $ENV{RULES_DIFFERENTIAL_ONLY})
 	{
 		cmp_ok($total{$what} // 0, '>', $policies / 10, "there were enough of: $what");
 	}
-	cmp_ok($total{verified_by_index}, '<', $total{verified_one_by_one} / 2, 'the index spares rules');
+	cmp_ok($total{verified_by_index}, '<', $total{verified_one_by_one} * 0.7, 'the index spares rules');
 }
 $node->stop;
 done_testing();
@@ -226,13 +227,13 @@ BEGIN
         WHERE p.rule_no IS NULL OR t.rule_no IS NULL
         LIMIT 20) d;
     IF (given ->> 'number')::int % 5 = 0 THEN
-        SELECT differences || i.differences, counts || i.counts INTO differences, counts FROM compare.inserts(given, version) i;
+        SELECT differences || i.more, counts || i.counted INTO differences, counts FROM compare.inserts(given, version) i;
     END IF;
     RETURN jsonb_build_object('policy', given -> 'number', 'counts', counts, 'differences', differences);
 END $$;
 
 -- Routes the leads by inserting them: outputs are then those of the steps, and a rule may need a step that failed.
-CREATE FUNCTION compare.inserts(given jsonb, version integer, OUT differences jsonb, OUT counts jsonb) LANGUAGE plpgsql AS $$
+CREATE FUNCTION compare.inserts(given jsonb, version integer, OUT more jsonb, OUT counted jsonb) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM leadroute.activate_policy('random', version);
     INSERT INTO compare.incoming
@@ -252,12 +253,12 @@ BEGIN
     END IF;
     UPDATE compare.pairs p SET truth = 'false' FROM compare.rules r, compare.leads l
     WHERE r.rule_no = p.rule_no AND l.lead_no = p.lead_no AND r.needs AND l."weighLead" IS NULL;
-    SELECT coalesce(jsonb_agg(d), '[]') INTO differences FROM (
+    SELECT coalesce(jsonb_agg(d), '[]') INTO more FROM (
         SELECT given -> 'number' AS policy, given -> 'style' AS style, lead_no AS lead, 'inserted and conjunct by conjunct' AS what,
                jsonb_build_object('rule_no', d.rule_no, 'errors', coalesce(d.output -> 'errors', '[]')) AS found, coalesce(e.answer, '{"rule_no": null, "errors": []}') - 'hits' AS expected
         FROM compare.leads l LEFT JOIN decided d USING (lead_no) LEFT JOIN compare.expected(given ->> 'hit_policy') e USING (lead_no)
         WHERE jsonb_build_object('rule_no', d.rule_no, 'errors', coalesce(d.output -> 'errors', '[]')) IS DISTINCT FROM coalesce(e.answer, '{"rule_no": null, "errors": []}') - 'hits') d;
-    SELECT jsonb_build_object('inserted', count(*), 'inserted_undone', count(*) FILTER (WHERE "weighLead" IS NULL)) INTO counts FROM compare.leads;
+    SELECT jsonb_build_object('inserted', count(*), 'inserted_undone', count(*) FILTER (WHERE "weighLead" IS NULL)) INTO counted FROM compare.leads;
 END $$;
 SQL
 }
