@@ -31,8 +31,9 @@ my $json = JSON::PP->new->ascii->canonical;
 
 my $node = new_server('main', "autovacuum = off\nmax_wal_size = 4GB\nfsync = off\n");
 $node->start;
-my ($refused) = in_psql($node, q{CREATE DATABASE rules TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'});
-$node->safe_psql('postgres', 'CREATE DATABASE rules') if $refused;
+my $database = q{CREATE DATABASE rules TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'};
+my ($refused) = in_psql($node, "$database LOCALE_PROVIDER icu ICU_LOCALE 'en-US'");
+$node->safe_psql('postgres', $database) if $refused;
 note($refused ? 'the server has no ICU' : 'the database collates as ICU does for en-US');
 $node->safe_psql('rules', setup());
 
