@@ -65,44 +65,59 @@ CREATE TABLE rules.leads AS
 ALTER TABLE rules.leads ADD PRIMARY KEY (lead_no);
 CREATE TABLE rules.answers (n integer, lead_no integer, rule_no integer, PRIMARY KEY (n, lead_no));
 
--- Makes what is needed for n rules: the rules, the document, and the table and function of the peer in SQL.
+-- The leads as the queries in SQL compare them: what is missing matches only what takes any.
+CREATE VIEW rules.given AS
+    SELECT lead_no, country, region, industry, source, coalesce(attributes->>'postcode', '') COLLATE "C" AS postcode, coalesce(company_size, -1) AS size, coalesce(score, -1) AS score
+    FROM rules.leads;
+
+-- Makes what is needed for n rules: the rules, the document, and the peers in SQL. Their table has a row for each combination of a
+-- rule's lists, and * for any, so that every comparison is one that an index answers. Two ways to ask it:
+--   in_n      country IN (c, '*') AND region IN (r, '*') AND ...; an index by these and the beginning of the range
+--   merged_n  for each set of columns that some rule compares a query of its own, each in the order of the rules, merged: it ends
+--             at the first that holds. An index by these columns and the rule's number. Written by a query over the rules.
+--   one_n()   merged_n for one lead at a time, as a trigger or an application would ask, its plan kept
 CREATE FUNCTION rules.make(n integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    bounds text := 'f.postcode_from <= l.postcode AND f.postcode_to > l.postcode AND f.size_from <= l.size AND f.size_to > l.size AND f.score_from <= l.score';
+    merged text;
 BEGIN
     EXECUTE format('CREATE TABLE rules.territories_%1$s AS SELECT * FROM rules.territories(%1$s)', n);
     EXECUTE format('CREATE TABLE rules.document_%1$s AS
         SELECT jsonb_build_object(''leadroute'', 1, ''hit_policy'', ''first'', ''steps'', ''[{"capability": "computeLeadScore"}, {"capability": "assignOwner"}]''::jsonb,
             ''rules'', jsonb_agg(jsonb_build_object(''name'', ''rule '' || t.rule_no, ''when'', rules.condition(t), ''pool'', t.pool) ORDER BY t.rule_no)) AS document
         FROM rules.territories_%1$s t', n);
-    -- A row for each combination of a rule's lists, * for any: so every comparison is one that an index answers.
     EXECUTE format('CREATE TABLE rules.flat_%1$s AS
         SELECT t.rule_no, country, region, industry, source, coalesce(t.size_from, -1) AS size_from, coalesce(t.size_to, 2147483647) AS size_to,
                coalesce(t.postcode_from, '''') COLLATE "C" AS postcode_from, coalesce(t.postcode_to, ''~'') COLLATE "C" AS postcode_to, coalesce(t.score_from, -1) AS score_from
         FROM rules.territories_%1$s t, unnest(coalesce(t.countries, ''{*}'')) country, unnest(coalesce(t.regions, ''{*}'')) region,
              unnest(coalesce(t.industries, ''{*}'')) industry, unnest(coalesce(t.sources, ''{*}'')) source', n);
     EXECUTE format('CREATE INDEX ON rules.flat_%1$s (country, region, industry, source, postcode_from) INCLUDE (postcode_to, size_from, size_to, score_from, rule_no)', n);
-    -- One query a lead: what a trigger or an application would send, its plan kept.
-    EXECUTE format('CREATE FUNCTION rules.look_up_%1$s() RETURNS SETOF record LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off AS $f$
+    EXECUTE format('CREATE TABLE rules.ordered_%1$s AS SELECT * FROM rules.flat_%1$s ORDER BY country, region, industry, source, rule_no', n);
+    EXECUTE format('CREATE INDEX ON rules.ordered_%1$s (country, region, industry, source, rule_no) INCLUDE (postcode_from, postcode_to, size_from, size_to, score_from)', n);
+
+    EXECUTE format('CREATE VIEW rules.in_%1$s AS
+        SELECT l.lead_no, r.rule_no
+        FROM rules.given l LEFT JOIN LATERAL (
+            SELECT f.rule_no FROM rules.flat_%1$s f
+            WHERE f.country IN (l.country, ''*'') AND f.region IN (l.region, ''*'') AND f.industry IN (l.industry, ''*'') AND f.source IN (l.source, ''*'') AND %2$s
+            ORDER BY f.rule_no LIMIT 1) r ON true', n, bounds);
+    EXECUTE format('SELECT string_agg(format(''(SELECT f.rule_no FROM rules.ordered_%1$s f WHERE f.country = %%s AND f.region = %%s AND f.industry = %%s AND f.source = %%s AND %2$s ORDER BY f.rule_no)'',
+               CASE WHEN c THEN ''''''*'''''' ELSE ''l.country'' END, CASE WHEN r THEN ''''''*'''''' ELSE ''l.region'' END, CASE WHEN i THEN ''''''*'''''' ELSE ''l.industry'' END,
+               CASE WHEN s THEN ''''''*'''''' ELSE ''l.source'' END), '' UNION ALL '')
+        FROM (SELECT DISTINCT country = ''*'', region = ''*'', industry = ''*'', source = ''*'' FROM rules.flat_%1$s) x (c, r, i, s)', n, bounds) INTO merged;
+    EXECUTE format('CREATE VIEW rules.merged_%1$s AS
+        SELECT l.lead_no, r.rule_no FROM rules.given l LEFT JOIN LATERAL (SELECT u.rule_no FROM (%2$s) u ORDER BY u.rule_no LIMIT 1) r ON true', n, merged);
+    EXECUTE format('CREATE FUNCTION rules.one_%1$s() RETURNS TABLE (lead_no integer, rule_no integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off AS $f$
+        #variable_conflict use_column
         DECLARE
             l record;
-            found_no integer;
         BEGIN
-            FOR l IN SELECT lead_no, country, region, industry, source, coalesce(attributes->>''postcode'', '''') AS postcode, coalesce(company_size, -1) AS size, coalesce(score, -1) AS score FROM rules.leads LOOP
-                SELECT f.rule_no INTO found_no FROM rules.flat_%1$s f
-                WHERE f.country IN (l.country, ''*'') AND f.region IN (l.region, ''*'') AND f.industry IN (l.industry, ''*'') AND f.source IN (l.source, ''*'')
-                  AND f.postcode_from <= l.postcode AND f.postcode_to > l.postcode AND f.size_from <= l.size AND f.size_to > l.size AND f.score_from <= l.score
-                ORDER BY f.rule_no LIMIT 1;
-                RETURN NEXT (l.lead_no, found_no);
+            FOR l IN SELECT * FROM rules.given LOOP
+                lead_no := l.lead_no;
+                SELECT u.rule_no INTO rule_no FROM (%2$s) u ORDER BY u.rule_no LIMIT 1;
+                RETURN NEXT;
             END LOOP;
-        END $f$', n);
-    -- All leads in one query.
-    EXECUTE format('CREATE VIEW rules.set_%1$s AS
-        SELECT l.lead_no, r.rule_no
-        FROM rules.leads l LEFT JOIN LATERAL (
-            SELECT f.rule_no FROM rules.flat_%1$s f
-            WHERE f.country IN (l.country, ''*'') AND f.region IN (l.region, ''*'') AND f.industry IN (l.industry, ''*'') AND f.source IN (l.source, ''*'')
-              AND f.postcode_from <= coalesce(l.attributes->>''postcode'', '''') AND f.postcode_to > coalesce(l.attributes->>''postcode'', '''')
-              AND f.size_from <= coalesce(l.company_size, -1) AND f.size_to > coalesce(l.company_size, -1) AND f.score_from <= coalesce(l.score, -1)
-            ORDER BY f.rule_no LIMIT 1) r ON true', n);
+        END $f$', n, merged);
 END $$;
 
 -- Times a query over all leads, in nanoseconds a lead, and says how many of its answers are leadroute's.
