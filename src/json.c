@@ -263,17 +263,18 @@ lr_json_known_members(json_t *object, const char *const *known, const char *plac
 		const char *nearest = NULL;
 		int			least = 3;
 
+		for (int i = 0; known[i] && !found; i++)
+			found = strcmp(known[i], key) == 0;
+		if (found)
+			continue;
 		initStringInfo(&names);
 		for (int i = 0; known[i]; i++)
 		{
-			found |= strcmp(known[i], key) == 0;
-			appendStringInfo(&names, "%s%s", i ? ", " : "", known[i]);
-		}
-		for (int i = 0; known[i] && !found && strlen(key) <= NAMEDATALEN; i++)
-		{
-			int			distance = pg_strcasecmp(key, known[i]) == 0 ? 0
-				: varstr_levenshtein_less_equal(key, strlen(key), known[i], strlen(known[i]), 1, 1, 1, least - 1, true);
+			int			distance = least;
 
+			appendStringInfo(&names, "%s%s", i ? ", " : "", known[i]);
+			if (strlen(key) <= NAMEDATALEN)
+				distance = varstr_levenshtein_less_equal(key, strlen(key), known[i], strlen(known[i]), 1, 1, 1, least - 1, true);
 			/* of short names most are near each other: then is not when */
 			if (distance < least && distance * 2 < (int) strlen(key) && pg_tolower((unsigned char) key[0]) == pg_tolower((unsigned char) known[i][0]))
 			{
@@ -281,8 +282,8 @@ lr_json_known_members(json_t *object, const char *const *known, const char *plac
 				nearest = known[i];
 			}
 		}
-		if (!found)
-			lr_mistake(mistakes, lr_place(place, key), psprintf("%sKnown here: %s.", nearest ? psprintf("Perhaps %s is meant. ", nearest) : "", names.data), "is not known");
+		lr_mistake(mistakes, lr_place(place, key), psprintf("%sKnown here: %s.", nearest ? psprintf("Perhaps %s is meant. ", nearest) : "", names.data),
+				   "is not known");
 		pfree(names.data);
 	}
 }
