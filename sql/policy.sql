@@ -172,7 +172,7 @@ CREATE FUNCTION leadroute.measure_version_rules(policy_version_id integer, facts
 COMMENT ON FUNCTION leadroute.measure_version_rules(integer, jsonb[], integer, boolean) IS
     'Measures matching: finds the deciding rule of each lead, given as for match_rules(), rounds times, after one round that is not counted. Returns how often, how many had a rule, nanoseconds a lead, and rules verified a lead. What is no fact is passed over. Raises 22023 for a fact of another type.';
 
-CREATE FUNCTION leadroute.measure_rules(name text, version integer, leads regclass, rounds integer DEFAULT 1, indexed boolean DEFAULT true)
+CREATE FUNCTION leadroute.measure_rules(name text, version integer, leads_table regclass, rounds integer DEFAULT 1, indexed boolean DEFAULT true)
     RETURNS TABLE (leads bigint, hits bigint, ns_per_lead double precision, verified_per_lead double precision)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -180,7 +180,7 @@ AS $$
 DECLARE
     facts jsonb[];
 BEGIN
-    EXECUTE format('SELECT array_agg(to_jsonb(l)) FROM %s l', measure_rules.leads) INTO facts;
+    EXECUTE format('SELECT array_agg(to_jsonb(l)) FROM %s l', measure_rules.leads_table) INTO facts;
     RETURN QUERY SELECT * FROM leadroute.measure_version_rules(leadroute.policy_version_id(measure_rules.name, measure_rules.version),
         coalesce(facts, '{}'), measure_rules.rounds, measure_rules.indexed);
 END $$;

@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/varlena.h"
 
 static void *
 json_allocate(size_t size)
@@ -149,6 +150,15 @@ lr_place_at(const char *parent, int index)
 	return psprintf("%s[%d]", parent, index);
 }
 
+/* Tells whether an object has a member that is not null. */
+bool
+lr_json_has(json_t *object, const char *member)
+{
+	json_t	   *value = json_object_get(object, member);
+
+	return value != NULL && !json_is_null(value);
+}
+
 /* Finds a member of the wanted type; notes a missing or ill-typed one. */
 static json_t *
 find_member(json_t *object, const char *member, json_type type, const char *type_name, bool required, const char *place, LrMistakes *mistakes)
@@ -163,7 +173,8 @@ find_member(json_t *object, const char *member, json_type type, const char *type
 	}
 	if (json_typeof(value) != type)
 	{
-		lr_mistake(mistakes, lr_place(place, member), NULL, "has to be %s", type_name);
+		lr_mistake(mistakes, lr_place(place, member), type == JSON_STRING ? "Write one text, in double quotes."
+				   : type == JSON_ARRAY ? "Write a list in brackets, also of one: [ … ]." : "Write members in braces: {\"name\": … }.", "has to be %s", type_name);
 		return NULL;
 	}
 	return value;
@@ -179,7 +190,7 @@ lr_json_string(json_t *object, const char *member, bool required, const char *pl
 		return NULL;
 	if (json_string_length(value) == 0)
 	{
-		lr_mistake(mistakes, lr_place(place, member), NULL, "is an empty string");
+		lr_mistake(mistakes, lr_place(place, member), required ? "Give a text." : "Give a text, or leave the member out.", "is an empty string");
 		return NULL;
 	}
 	return json_string_value(value);
@@ -195,12 +206,13 @@ lr_json_number(json_t *object, const char *member, double lowest, double highest
 		return false;
 	if (!json_is_number(number))
 	{
-		lr_mistake(mistakes, lr_place(place, member), NULL, "has to be a number");
+		lr_mistake(mistakes, lr_place(place, member), "Write a number without quotes, such as 1.", "has to be a number");
 		return false;
 	}
 	if (json_number_value(number) < lowest || json_number_value(number) > highest)
 	{
-		lr_mistake(mistakes, lr_place(place, member), psprintf("Give %g to %g.", lowest, highest), "is out of range");
+		lr_mistake(mistakes, lr_place(place, member), lowest == highest ? psprintf("Give %.15g.", lowest) : psprintf("Give %.15g to %.15g.", lowest, highest),
+				   "is out of range");
 		return false;
 	}
 	*value = json_number_value(number);
@@ -217,7 +229,7 @@ lr_json_boolean(json_t *object, const char *member, bool otherwise, const char *
 		return otherwise;
 	if (!json_is_boolean(value))
 	{
-		lr_mistake(mistakes, lr_place(place, member), NULL, "has to be true or false");
+		lr_mistake(mistakes, lr_place(place, member), "Write true or false, without quotes.", "has to be true or false");
 		return otherwise;
 	}
 	return json_is_true(value);
@@ -248,15 +260,30 @@ lr_json_known_members(json_t *object, const char *const *known, const char *plac
 	{
 		StringInfoData names;
 		bool		found = false;
+		const char *nearest = NULL;
+		int			least = 3;
 
+		for (int i = 0; known[i] && !found; i++)
+			found = strcmp(known[i], key) == 0;
+		if (found)
+			continue;
 		initStringInfo(&names);
 		for (int i = 0; known[i]; i++)
 		{
-			found |= strcmp(known[i], key) == 0;
+			int			distance = least;
+
 			appendStringInfo(&names, "%s%s", i ? ", " : "", known[i]);
+			if (strlen(key) <= NAMEDATALEN)
+				distance = varstr_levenshtein_less_equal(key, strlen(key), known[i], strlen(known[i]), 1, 1, 1, least - 1, true);
+			/* of short names most are near each other: then is not when */
+			if (distance < least && distance * 2 < (int) strlen(key) && pg_tolower((unsigned char) key[0]) == pg_tolower((unsigned char) known[i][0]))
+			{
+				least = distance;
+				nearest = known[i];
+			}
 		}
-		if (!found)
-			lr_mistake(mistakes, lr_place(place, key), psprintf("Known here: %s.", names.data), "is not known");
+		lr_mistake(mistakes, lr_place(place, key), psprintf("%sKnown here: %s.", nearest ? psprintf("Perhaps %s is meant. ", nearest) : "", names.data),
+				   "is not known");
 		pfree(names.data);
 	}
 }

@@ -36,6 +36,7 @@ extern char *lr_place(const char *parent, const char *member);
 extern char *lr_place_at(const char *parent, int index);
 
 /* Members of an object, checked; a mistake is noted and the default returned. */
+extern bool lr_json_has(json_t *object, const char *member);
 extern const char *lr_json_string(json_t *object, const char *member, bool required, const char *place, LrMistakes *mistakes);
 extern bool lr_json_number(json_t *object, const char *member, double lowest, double highest, double *value, const char *place,
 						   LrMistakes *mistakes);

@@ -419,7 +419,7 @@ read_stops(Compilation *c, json_t *json, LrStep *step, const char *place)
 			continue;
 		}
 		lr_json_known_members(stop_json, stop_members, stop_place, c->mistakes);
-		when = lr_json_string(stop_json, "when", true, stop_place, c->mistakes);
+		when = lr_condition_member(stop_json, stop_place, c->mistakes);
 		outcome = lr_json_string(stop_json, "outcome", true, stop_place, c->mistakes);
 		reason = lr_json_string(stop_json, "reason", true, stop_place, c->mistakes);
 		if (outcome && (!lr_outcome_by_name(outcome, &stop->outcome) || stop->outcome == LR_PENDING || stop->outcome == LR_ASSIGNED ||
@@ -502,7 +502,7 @@ static LrCondition *
 read_condition(LrMembers *members, const LrScope *scope, json_t *json, const char *place, LrMistakes *mistakes)
 {
 	LrRule		rule = {0};
-	const char *when = lr_json_string(json, "when", true, place, mistakes);
+	const char *when = lr_condition_member(json, place, mistakes);
 
 	if (when)
 		rule.when = lr_condition_parse(when, scope, lr_place(place, "when"), mistakes);
@@ -528,11 +528,11 @@ read_target(Compilation *c, json_t *json, LrRule *rule, const char *place)
 
 	rule->outcome = LR_ASSIGNED;
 	rule->reason = reason ? pstrdup(reason) : "rule_matched";
-	if ((pool != NULL) + (owner != NULL) + (outcome != NULL) != 1)
-	{
+	if (lr_json_has(json, "pool") + lr_json_has(json, "owner") + lr_json_has(json, "outcome") != 1)
 		lr_mistake(c->mistakes, place, "Give exactly one of them.", "needs either \"pool\", \"owner\" or \"outcome\"");
+	/* one of another type is on the list already */
+	if ((pool != NULL) + (owner != NULL) + (outcome != NULL) != 1)
 		return;
-	}
 	if (owner)
 	{
 		rule->owner = pstrdup(owner);
@@ -548,7 +548,7 @@ read_target(Compilation *c, json_t *json, LrRule *rule, const char *place)
 	}
 	if (!lr_outcome_by_name(outcome, &rule->outcome) || rule->outcome == LR_PENDING || rule->outcome == LR_ASSIGNED || rule->outcome == LR_NO_RULE)
 		lr_mistake(c->mistakes, lr_place(place, "outcome"), "Give rejected, nurture or quarantined.", "\"%s\" cannot be a rule's outcome", outcome);
-	if (reason == NULL)
+	if (!lr_json_has(json, "reason"))
 		lr_mistake(c->mistakes, lr_place(place, "reason"), "Give a code such as low_score.", "is missing");
 }
 

@@ -40,6 +40,7 @@ typedef struct CheckContext
 static bool check_raw_node(Node *node, void *context);
 static bool names_moving_time(const char *literal);
 static bool check_node(Node *node, CheckContext *context);
+static bool joins_boolean(Node *caller);
 static bool refuse_function(Oid function, void *context);
 static bool unallowed_in_check(Node *node, void *context);
 static Node *replace_casts(Node *node, void *context);
@@ -159,6 +160,10 @@ check_node(Node *node, CheckContext *context)
 		case T_SubscriptingRef:
 			refuse(node, context->text, "Write attributes->>'seats' for a member, 'email' = ANY (consent_channels) for elements of an array.",
 				   "a condition cannot use subscripts");
+		case T_RowCompareExpr:
+			refuse(node, context->text, "Write it out: a < 1 OR (a = 1 AND b < 2). Rows can be compared for equality.", "a condition cannot compare rows by their order");
+		case T_NamedArgExpr:
+			refuse(node, context->text, "Give the arguments in their order, without names.", "a condition cannot name the arguments of a function");
 		default:
 			refuse(node, context->text, "Conditions are made of attributes, outputs, constants, operators, built-in functions, CASE, COALESCE and casts.",
 				   "a condition cannot contain this kind of expression");
@@ -176,6 +181,21 @@ check_node(Node *node, CheckContext *context)
 	return expression_tree_walker(node, check_node, context);
 }
 
+/* Tells whether || is meant as other languages mean it. */
+static bool
+joins_boolean(Node *caller)
+{
+	List	   *arguments = IsA(caller, OpExpr) ? ((OpExpr *) caller)->args : NIL;
+	ListCell   *cell;
+
+	foreach(cell, arguments)
+	{
+		if (exprType(lfirst(cell)) == BOOLOID)
+			return true;
+	}
+	return false;
+}
+
 static bool
 refuse_function(Oid function, void *argument)
 {
@@ -189,10 +209,12 @@ refuse_function(Oid function, void *argument)
 	if (function >= FirstNormalObjectId)
 		refuse(context->function_caller, context->text, "Register the function as an agent and use its output.",
 			   psprintf("function \"%s\" is not a built-in one", name ? name : "?"));
+	if (function == F_TEXTANYCAT || function == F_ANYTEXTCAT)
+		refuse(context->function_caller, context->text, joins_boolean(context->function_caller) ? "Connect conditions with OR."
+			   : "Cast what is no text: company || company_size::text.", "operator || joins two texts");
 	if (is_of_query_language(function))
 		refuse(context->function_caller, context->text,
-			   "Say it with others: as_of - received_at for age(received_at), lpad(country, 5, ' ') for lpad(country, 5), "
-			   "company_size::text || 'x' for company_size || 'x'.",
+			   "Say it with others: as_of - received_at for age(received_at), lpad(country, 5, ' ') for lpad(country, 5).",
 			   psprintf("function \"%s\" is one that the server has in SQL", name ? name : "?"));
 	refuse(context->function_caller, context->text,
 		   follows_locale(function) ? "It follows the server's locale: use extract(), date_trunc() and plain numbers."

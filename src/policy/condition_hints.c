@@ -30,6 +30,20 @@ static const char *skip_quoted(const char *at);
 static bool starts_with(const char *at, const char *word);
 static bool ends_before(const char *text, const char *at, const char *what);
 
+/* Returns the text of a condition, an object's member "when"; notes a missing or ill-typed one. */
+const char *
+lr_condition_member(json_t *object, const char *place, LrMistakes *mistakes)
+{
+	json_t	   *value = json_object_get(object, "when");
+
+	if (value && !json_is_null(value) && !json_is_string(value))
+	{
+		lr_mistake(mistakes, lr_place(place, "when"), "Write one SQL expression in double quotes: \"" EXAMPLE "\".", "has to be a string");
+		return NULL;
+	}
+	return lr_json_string(object, "when", true, place, mistakes);
+}
+
 /* Returns how to mend what the server refused, or NULL. */
 const char *
 lr_condition_hint(const ErrorData *error, const char *text)
@@ -260,6 +274,8 @@ lr_name_hint(List *fields, const char *text, int place)
 	outputs = outputs_of(first);
 	if (outputs)
 		return outputs;
+	if (pg_strcasecmp(first, "assignOwner") == 0)
+		return "It is the step that tries the rules: what it gives, no rule can read.";
 	if (*at == '"' || *at == '@')
 		return QUOTES;
 	for (int fact = 0; fact < LR_N_FACTS && list_length(fields) > 1; fact++)

@@ -179,7 +179,7 @@ read_bin(Scorecard *card, Characteristic *characteristic, json_t *json, const Lr
 	if (json_object_get(json, "points") == NULL)
 		lr_mistake(mistakes, lr_place(place, "points"), "Give a whole number.", "is missing");
 	bin->points = points_member(json, "points", 0, place, mistakes);
-	when = lr_json_string(json, "when", true, place, mistakes);
+	when = lr_condition_member(json, place, mistakes);
 	bin->when = when ? lr_condition_parse(when, scope, lr_place(place, "when"), mistakes) : NULL;
 	if (bin->when == NULL)
 		return;

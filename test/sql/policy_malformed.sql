@@ -29,7 +29,8 @@ INSERT INTO conditions (condition) VALUES
     ('consent = 1'), ('consent = ''maybe'''), ('NOT country'), ('country = ''DE'' AND company_size'), ('country = (''DE'', ''AT'')'), ('country = ANY (''DE'')'), ('consent_channels = ''email'''),
     ('''email'' IN consent_channels'), ('attributes @> ''{tags: vip}'''), ('length(company_size) > 1'), ('company || 5 = ''Acme5'''), ('greatest(company_size, country) = 5'), ('coalesce(company_size, ''none'') = 5'),
     ('country::char(0) = ''x'''), ('company_size COLLATE "C" = 1'), ('(country COLLATE "C") < (region COLLATE "POSIX")'), ('country = ''DE'' COLLATE nowhere'), ('country IS DOCUMENT'), ('''{1,2''::int[] IS NULL'),
-    ('''x''::uuid IS NULL'), ('nowhere.func(1)'), ('currval(''nowhere'') = 1'), ('country::money > ''5'''), ('lpad(country, 5) = ''x'''), ('xmlelement(name x) IS NULL'),
+    ('''x''::uuid IS NULL'), ('nowhere.func(1)'), ('currval(''nowhere'') = 1'), ('country::money > ''5'''), ('lpad(country, 5) = ''x'''), ('ROW(country, region) IS NULL'),
+    ('(country, region) < (''DE'', ''BY'')'), ('make_interval(days => company_size) > interval ''1 day'''),
     -- times
     ('received_at > ''2026-02-30'''), ('received_at > ''31.01.2026'''), ('received_at > ''soon'''), ('received_at > 2026-01-01'), ('as_of - received_at > interval ''2 dayz'''), ('as_of - received_at > ''two days'''),
     ('as_of - received_at > 2'), ('received_at > as_of - 2'), ('received_at AT TIME ZONE ''Mars/Olympus'' > ''2026-01-01'''), ('extract(fortnight FROM received_at) = 1'), ('date_trunc(''fortnite'', received_at) = as_of'),
@@ -84,5 +85,6 @@ INSERT INTO documents (document) VALUES
     (document('{}') || jsonb_build_object('rules', document('{}') -> 'rules' || (document('{}') -> 'rules'))),
     (document('{}') || jsonb_build_object('rules', document('{}') -> 'rules' || jsonb_build_array('{"name": "It", "when": "consent", "outcome": "nurture", "reason": "x", "enabled": false, "agents": {}}'::jsonb)));
 SELECT d.no, m.place, m.problem, m.hint FROM documents d LEFT JOIN LATERAL leadroute.policy_mistakes(d.document) m ON true ORDER BY d.no, m.place COLLATE "C", m.problem COLLATE "C";
-SELECT count(*) AS documents, count(*) FILTER (WHERE EXISTS (SELECT FROM leadroute.policy_mistakes(document) m WHERE m.place <> '')) AS with_place FROM documents;
+SELECT count(*) AS documents, count(*) FILTER (WHERE EXISTS (SELECT FROM leadroute.policy_mistakes(document) m WHERE m.place <> '')) AS with_place,
+       count(*) FILTER (WHERE NOT EXISTS (SELECT FROM leadroute.policy_mistakes(document) m WHERE m.hint IS NULL)) AS with_hints FROM documents;
 DROP SCHEMA policy_malformed CASCADE;
