@@ -29,6 +29,11 @@ GRANT EXECUTE ON FUNCTION leadroute.match_version_rules(integer, jsonb[], boolea
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.rebuild_version_rule_index(integer), leadroute.rebuild_rule_index(text, integer) TO leadroute_author;
 
+-- Whoever works on policies tries them out: nothing is written.
+GRANT EXECUTE ON FUNCTION leadroute.evaluate_version(integer, jsonb, jsonb[], boolean), leadroute.evaluate_leads(text, jsonb[], integer),
+    leadroute.evaluate_policy(text, jsonb, integer), leadroute.evaluate_document(jsonb, jsonb)
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
+
 -- Approvers make versions active.
 GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
     TO leadroute_approver;

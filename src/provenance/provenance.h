@@ -84,6 +84,7 @@ extern const char *lr_evidence_stable(const char *data, int length, int *stable_
 extern void lr_fact_digest(int key_id, int fact, Datum value, unsigned char *digest);
 
 /* unfold.c */
+extern void lr_steps_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
 extern void lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
 
 /* recording.c: the tables of the record, open for the batches of one statement */
