@@ -31,7 +31,8 @@ GRANT EXECUTE ON FUNCTION leadroute.rebuild_version_rule_index(integer), leadrou
 
 -- Whoever works on policies tries them out: nothing is written.
 GRANT EXECUTE ON FUNCTION leadroute.evaluate_version(integer, jsonb, jsonb[], boolean), leadroute.evaluate_leads(text, jsonb[], integer),
-    leadroute.evaluate_policy(text, jsonb, integer), leadroute.evaluate_document(jsonb, jsonb)
+    leadroute.evaluate_policy(text, jsonb, integer), leadroute.evaluate_document(jsonb, jsonb), leadroute.version_tests(integer),
+    leadroute.run_tests(integer, jsonb, jsonb), leadroute.run_policy_tests(text, integer), leadroute.run_document_tests(jsonb)
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
 
 -- Approvers make versions active.

@@ -107,7 +107,14 @@ extern void lr_types_to_json(List *types, StringInfo json);
 extern Oid	lr_type_by_name(const char *name);
 
 /* compile.c */
+typedef struct LrPlacedName
+{
+	const char *name;
+	int			number;			/* place in its list */
+} LrPlacedName;
+
 extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes);
+extern void lr_names_check(const char *list, LrPlacedName *names, int n, const char *hint, LrMistakes *mistakes);
 extern char *lr_policy_pins(const LrPolicy *policy);
 extern LrCondition *lr_rule_read_condition(LrPolicy *policy, json_t *json, const char *place, LrMistakes *mistakes);
 extern void lr_policy_index(LrPolicy *policy);
@@ -123,6 +130,16 @@ extern void lr_members_read_dates(LrMembers *members, json_t *json, LrRule *rule
 extern int	lr_members_find_owner(LrMembers *members, const char *reference, const char *place);
 extern char *lr_owner_pool_name(const char *reference);
 extern void lr_make_owner_pools(LrPolicy *policy);
+
+/* tests.c */
+typedef struct LrFailedTest
+{
+	char	   *name;
+	char	   *difference;		/* JSON: of each member that came out otherwise, what was expected and what came */
+} LrFailedTest;
+
+extern void lr_tests_check(const LrPolicy *policy, json_t *document, LrMembers *members, json_t *pools, LrMistakes *mistakes);
+extern List *lr_policy_failed_tests(Datum document);
 
 /* protected.c */
 extern json_t *lr_read_justifications(json_t *document, LrMistakes *mistakes);

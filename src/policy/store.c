@@ -52,9 +52,9 @@ lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pin
 		return -lr_sql_int32(0, 1, 0);
 	}
 	values[6] = index_datum(policy);
-	lr_sql("INSERT INTO leadroute.policy_versions (policy_id, version, frame, pins, rules_hash, content_hash, rule_index, index_hash, reason, published_by)"
+	lr_sql("INSERT INTO leadroute.policy_versions (policy_id, version, frame, pins, rules_hash, content_hash, rule_index, index_hash, reason, published_by, tests)"
 		   " SELECT $1, coalesce(max(version), 0) + 1, leadroute.without_rules($2), $3, $6,"
-		   " leadroute.content_hash(leadroute.without_rules($2), $3, $6), $7, sha256($7), $4, $5"
+		   " leadroute.content_hash(leadroute.without_rules($2), $3, $6), $7, sha256($7), $4, $5, CASE jsonb_typeof($2 -> 'tests') WHEN 'array' THEN $2 -> 'tests' END"
 		   " FROM leadroute.policy_versions WHERE policy_id = $1 RETURNING policy_version_id, version", false, 7, types, values, nulls);
 	version_id = lr_sql_int32(0, 1, 0);
 	*version = lr_sql_int32(0, 2, 0);
