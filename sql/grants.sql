@@ -35,6 +35,12 @@ GRANT EXECUTE ON FUNCTION leadroute.evaluate_version(integer, jsonb, jsonb[], bo
     leadroute.run_tests(integer, jsonb, jsonb), leadroute.run_policy_tests(text, integer), leadroute.run_document_tests(jsonb)
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
 
+-- Whoever reads the record decides it again, and has it explained; authors and approvers see how often rules decided.
+GRANT EXECUTE ON FUNCTION leadroute.backtest_decisions(integer, integer, jsonb, timestamptz, timestamptz),
+    leadroute.count_moves(integer, integer, jsonb, timestamptz, timestamptz), leadroute.backtest_policy(text, integer, timestamptz, timestamptz),
+    leadroute.backtest_document(text, jsonb, timestamptz, timestamptz)
+    TO leadroute_operator, leadroute_auditor;
+
 -- Approvers make versions active.
 GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
     TO leadroute_approver;

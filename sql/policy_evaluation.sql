@@ -100,3 +100,72 @@ BEGIN
     RETURN v.tests;
 END $$;
 COMMENT ON FUNCTION leadroute.version_tests(integer) IS 'The tests of a version by its id; null if it has none. Raises 55000 if they are no longer those that were published.';
+
+CREATE FUNCTION leadroute.backtest_decisions(policy_id integer, policy_version_id integer, document jsonb, since timestamptz, until timestamptz)
+    RETURNS TABLE (decision_id bigint, from_version_id integer, from_rule_no integer, from_outcome leadroute.outcome, from_pool_id integer,
+                   to_rule_no integer, to_outcome leadroute.outcome, to_pool_id integer, moved boolean, lacks text[])
+    LANGUAGE c STABLE ROWS 100000 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_backtest';
+COMMENT ON FUNCTION leadroute.backtest_decisions(integer, integer, jsonb, timestamptz, timestamptz) IS
+    'What backtest_policy() counts, a row a decision: decides the current decisions of a policy from since up to, and not with, until again, under a version by its id, or, where document is not null, under a document. to_…: null for a decision that cannot be decided again; lacks then names the attributes, or the capability of an SQL agent, that it would take. moved: to another outcome, or to another pool.';
+
+CREATE FUNCTION leadroute.count_moves(policy_id integer, policy_version_id integer, document jsonb, since timestamptz, until timestamptz)
+    RETURNS TABLE (from_outcome leadroute.outcome, from_pool text, from_rule text, to_outcome leadroute.outcome, to_pool text, to_rule text,
+                   moved boolean, leads bigint, unavailable bigint, lacks text[], example_decision bigint)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH counted AS (
+        SELECT d.from_version_id, d.from_rule_no, d.from_outcome, d.from_pool_id, d.to_rule_no, d.to_outcome, d.to_pool_id, d.moved, d.lacks,
+               count(*) AS leads, min(d.decision_id) AS example
+        FROM leadroute.backtest_decisions(policy_id, policy_version_id, document, since, until) d
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    ), rules AS MATERIALIZED (
+        SELECT r.rule_no, r.rule FROM leadroute.policy_rules r WHERE document IS NULL AND r.policy_version_id = count_moves.policy_version_id
+        UNION ALL
+        SELECT x.n::integer - 1, x.rule FROM jsonb_array_elements(document -> 'rules') WITH ORDINALITY AS x (rule, n)
+    ), named AS (
+        SELECT c.from_outcome, fp.name AS from_pool, fr.rule ->> 'name' AS from_rule, c.to_outcome,
+               coalesce(tp.name, 'owner ' || (tr.rule ->> 'owner')) AS to_pool, tr.rule ->> 'name' AS to_rule, c.moved, c.lacks, c.leads, c.example
+        FROM counted c
+        LEFT JOIN leadroute.policy_rules fr ON fr.policy_version_id = c.from_version_id AND fr.rule_no = c.from_rule_no
+        LEFT JOIN leadroute.pools fp ON fp.pool_id = c.from_pool_id
+        LEFT JOIN rules tr ON tr.rule_no = c.to_rule_no
+        LEFT JOIN leadroute.pools tp ON tp.pool_id = c.to_pool_id
+    )
+    SELECT n.from_outcome, n.from_pool, n.from_rule, n.to_outcome, n.to_pool, n.to_rule, n.moved, sum(n.leads)::bigint,
+           CASE WHEN n.lacks IS NULL THEN 0 ELSE sum(n.leads)::bigint END, n.lacks, min(n.example)
+    FROM named n
+    GROUP BY n.from_outcome, n.from_pool, n.from_rule, n.to_outcome, n.to_pool, n.to_rule, n.moved, n.lacks
+    ORDER BY n.moved DESC NULLS LAST, sum(n.leads) DESC, n.from_outcome, n.from_pool COLLATE "C", n.from_rule COLLATE "C", n.to_outcome, n.to_pool COLLATE "C",
+             n.to_rule COLLATE "C", n.lacks;
+$$;
+COMMENT ON FUNCTION leadroute.count_moves(integer, integer, jsonb, timestamptz, timestamptz) IS 'What backtest_policy() does, for a policy and a version by their ids, or, where document is not null, for a document.';
+
+CREATE FUNCTION leadroute.backtest_policy(name text, candidate integer, since timestamptz, until timestamptz DEFAULT now())
+    RETURNS TABLE (from_outcome leadroute.outcome, from_pool text, from_rule text, to_outcome leadroute.outcome, to_pool text, to_rule text,
+                   moved boolean, leads bigint, unavailable bigint, lacks text[], example_decision bigint)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.*
+    FROM leadroute.policy_version_id(name, candidate) AS v (id)
+    JOIN leadroute.policy_versions w ON w.policy_version_id = v.id
+    CROSS JOIN LATERAL leadroute.count_moves(w.policy_id, v.id, NULL, since, until) m;
+$$;
+COMMENT ON FUNCTION leadroute.backtest_policy(text, integer, timestamptz, timestamptz) IS
+    'Decides history again under a version, candidate (null: the active one), and writes nothing: all current decisions of the policy, under whichever version, with since <= as_of < until, each at the moment and with the attributes that it had. Plain attributes come from the record, others from the lead''s row where their digest still fits; what SQL agents and enrichment gave stands as recorded, where the candidate has the same agent version; SQL agents are not called, enrichment that is not on record is looked up as of today. Returns the moves, counted: outcome, pool and rule as they were and as they would be; moved: to another outcome or pool (to the pool where nobody was available then counts as the same); leads; an example by its decision. No turn is drawn: owners are compared only where rules name them, each having a pool of one. Decisions that read what is not to be had any more are not guessed: their rows have no to_… and no moved, unavailable counts them, and lacks names the attributes, or the capability of an SQL agent. Moves come first, the largest first. Raises 42704 and 55000 as policy_document().';
+
+CREATE FUNCTION leadroute.backtest_document(name text, document jsonb, since timestamptz, until timestamptz DEFAULT now())
+    RETURNS TABLE (from_outcome leadroute.outcome, from_pool text, from_rule text, to_outcome leadroute.outcome, to_pool text, to_rule text,
+                   moved boolean, leads bigint, unavailable bigint, lacks text[], example_decision bigint)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    id integer := (SELECT p.policy_id FROM leadroute.policies p WHERE p.name = backtest_document.name);
+BEGIN
+    IF id IS NULL THEN
+        RAISE undefined_object USING MESSAGE = format('policy "%s" does not exist', backtest_document.name), HINT = 'See leadroute.policies.';
+    END IF;
+    RETURN QUERY SELECT m.* FROM leadroute.count_moves(id, NULL, coalesce(backtest_document.document, 'null'), backtest_document.since, backtest_document.until) m;
+END $$;
+COMMENT ON FUNCTION leadroute.backtest_document(text, jsonb, timestamptz, timestamptz) IS
+    'Decides the history of a policy again, as backtest_policy() does, under a document that nobody has published. Raises 42704 if there is no such policy, 22023 with every mistake of the document.';

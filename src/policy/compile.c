@@ -266,6 +266,7 @@ read_step(Compilation *c, json_t *json, int number)
 	const char *on_error;
 
 	step->number = number;
+	step->json = json;
 	step->capability = "";
 	if (!json_is_object(json))
 	{

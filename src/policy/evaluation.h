@@ -23,7 +23,5 @@ extern LrSource *lr_source_of_given(void);
 extern void lr_trial_begin(LrBatch *batch, LrPolicy *policy, bool indexed);
 extern LrRun *lr_trial_add(LrBatch *batch, json_t *lead);
 
-/* backtest.c */
-extern bool lr_members_cover(const LrEvidence *evidence, List *keys, bool reads_all_keys);
 
 #endif

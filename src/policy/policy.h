@@ -22,6 +22,7 @@ typedef struct LrStop
 typedef struct LrStep
 {
 	int			number;			/* place in the policy, from 0 */
+	json_t	   *json;			/* as the document has it */
 	char	   *capability;
 	const LrBuiltin *builtin;	/* NULL for other agents */
 	LrAgent    *agent;

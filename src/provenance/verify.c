@@ -44,7 +44,6 @@ static void restore_attributes(LrRun *run, const Entry *entry, const LrEvidence 
 static bool read_current(LrRun *run, const Entry *entry, bool *isnull, Datum *values);
 static void repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const Entry *entry);
 static bool stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const Entry *entry);
-static void restore_step(LrRun *run, const LrStep *step, const LrEvidenceStep *recorded);
 static void keep_recorded_target(LrRun *run, const Entry *entry);
 static void repeat_assignment(LrRun *run, const Entry *entry);
 static void append_decision(StringInfo json, const char *outcome, const char *reason, double score, int rule_no, int pool_id, int64 turn,
@@ -166,39 +165,9 @@ restore_attributes(LrRun *run, const Entry *entry, const LrEvidence *evidence, B
 {
 	Datum		current[LR_N_ATTRIBUTES];
 	bool		current_isnull[LR_N_ATTRIBUTES];
-	bool		needed = false;
+	bool		found = lr_restore_needs_row(evidence, NULL) && read_current(run, entry, current_isnull, current);
 
-	run->unreadable = evidence->unreadable;
-	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
-	{
-		const LrEvidenceAttribute *attribute = &evidence->attributes[i];
-
-		if (attribute->known && attribute->class == LR_CLASS_PLAIN)
-			lr_run_set(run, i, attribute->value);
-		needed |= attribute->known && attribute->class != LR_CLASS_PLAIN;
-	}
-	if (!needed)
-		return;
-	if (!read_current(run, entry, current_isnull, current))
-		memset(current_isnull, true, sizeof(current_isnull));
-	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
-	{
-		const LrEvidenceAttribute *attribute = &evidence->attributes[i];
-		unsigned char digest[LR_DIGEST_LENGTH];
-
-		if (!attribute->known || attribute->class == LR_CLASS_PLAIN)
-			continue;
-		if (!current_isnull[i])
-		{
-			lr_fact_digest(entry->key_id, i, current[i], digest);
-			if (memcmp(digest, attribute->digest, sizeof(digest)) == 0)
-			{
-				lr_run_set(run, i, current[i]);
-				continue;
-			}
-		}
-		*unavailable = bms_add_member(*unavailable, i);
-	}
+	lr_restore_attributes(run, evidence, NULL, entry->key_id, found ? current : NULL, current_isnull, unavailable);
 }
 
 /* Reads the lead's row as it is now; false if it is gone. */
@@ -252,12 +221,10 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, co
 		/* what was filled in counts as gone where somebody reads it */
 		*unavailable = bms_add_members(*unavailable, bms_intersect(reads, run->missing));
 		repeatable = step->builtin && step->builtin->recomputable && !bms_overlap(reads, *unavailable);
-		if (!repeatable && recorded->status == LR_STEP_FAILED)
-			lr_run_fail(run, step, MAKE_SQLSTATE(recorded->sqlstate[0], recorded->sqlstate[1], recorded->sqlstate[2], recorded->sqlstate[3],
-												 recorded->sqlstate[4]), recorded->place[0] ? recorded->place : NULL);
-		else if (!repeatable && recorded->status == LR_STEP_DONE)
+		if (!repeatable && recorded->status != LR_STEP_SKIPPED)
+			lr_restore_step(run, step, recorded);
+		if (!repeatable && recorded->status == LR_STEP_DONE)
 		{
-			restore_step(run, step, recorded);
 			if (step->builtin == &lr_assign_owner)
 				keep_recorded_target(run, entry);
 			else if (!bms_overlap(step->stop_reads, *unavailable))
@@ -292,19 +259,6 @@ stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep 
 			return false;
 	}
 	return entry->rule_no < 0 && strcmp(entry->reason_code, "no_step_assigns") != 0;
-}
-
-static void
-restore_step(LrRun *run, const LrStep *step, const LrEvidenceStep *recorded)
-{
-	run->steps[step->number].status = LR_STEP_DONE;
-	for (int i = 0; i < step->nfacts; i++)
-	{
-		if (recorded->known & (1u << i))
-			lr_run_set(run, step->first_fact + i, recorded->values[i]);
-	}
-	if (step->builtin && step->builtin->restore)
-		step->builtin->restore(step, run, recorded->detail, recorded->detail_length);
 }
 
 /* What was decided on an attribute that is gone stands as it is recorded. */
