@@ -32,13 +32,14 @@ GRANT EXECUTE ON FUNCTION leadroute.rebuild_version_rule_index(integer), leadrou
 -- Whoever works on policies tries them out: nothing is written.
 GRANT EXECUTE ON FUNCTION leadroute.evaluate_version(integer, jsonb, jsonb[], boolean), leadroute.evaluate_leads(text, jsonb[], integer),
     leadroute.evaluate_policy(text, jsonb, integer), leadroute.evaluate_document(jsonb, jsonb), leadroute.version_tests(integer),
-    leadroute.run_tests(integer, jsonb, jsonb), leadroute.run_policy_tests(text, integer), leadroute.run_document_tests(jsonb)
+    leadroute.run_tests(integer, jsonb, jsonb), leadroute.run_policy_tests(text, integer), leadroute.run_document_tests(jsonb),
+    leadroute.explain_version_rule(integer, text, jsonb), leadroute.explain_rule(text, integer, text, jsonb), leadroute.rule_coverage(text, integer, integer)
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
 
 -- Whoever reads the record decides it again, and has it explained; authors and approvers see how often rules decided.
 GRANT EXECUTE ON FUNCTION leadroute.backtest_decisions(integer, integer, jsonb, timestamptz, timestamptz),
     leadroute.count_moves(integer, integer, jsonb, timestamptz, timestamptz), leadroute.backtest_policy(text, integer, timestamptz, timestamptz),
-    leadroute.backtest_document(text, jsonb, timestamptz, timestamptz)
+    leadroute.backtest_document(text, jsonb, timestamptz, timestamptz), leadroute.explain_rule(bigint, text)
     TO leadroute_operator, leadroute_auditor;
 
 -- Approvers make versions active.

@@ -169,3 +169,60 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION leadroute.backtest_document(text, jsonb, timestamptz, timestamptz) IS
     'Decides the history of a policy again, as backtest_policy() does, under a document that nobody has published. Raises 42704 if there is no such policy, 22023 with every mistake of the document.';
+
+CREATE FUNCTION leadroute.explain_rule(decision_id bigint, rule text)
+    RETURNS TABLE (conjunct_no integer, condition text, truth text, sqlstate text, reads jsonb, note text)
+    LANGUAGE c STABLE STRICT ROWS 4 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_explain_decided_rule';
+COMMENT ON FUNCTION leadroute.explain_rule(bigint, text) IS
+    'Says why a rule of the version that decided, by its name, held in a decision or did not: a row for each conjunct of its condition, dates of effect included, in the order and with the numbers, from 0, by which errors name them, and a last row, conjunct_no null, for the whole. condition: its text. truth: true, false, null or error, with the SQLSTATE; null where an attribute that it reads is not to be had any more. reads: what it read, by name: plain attributes, outputs of steps and as_of by value, others as {"class"}, and unavailable if they are gone or changed. note, of the last row: whether the rule decided, which one did instead, whether it is switched off, prerequisites that were not done, or how the run ended before its rules. Values come from the record, as for verify_decision(); the index has no part in it. Raises 42704 if there is no such decision or rule.';
+
+CREATE FUNCTION leadroute.explain_version_rule(policy_version_id integer, rule text, lead jsonb)
+    RETURNS TABLE (conjunct_no integer, condition text, truth text, sqlstate text, reads jsonb, note text)
+    LANGUAGE c STABLE STRICT ROWS 4 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_explain_given_rule';
+COMMENT ON FUNCTION leadroute.explain_version_rule(integer, text, jsonb) IS 'What explain_rule() does for a lead that is given, under a version by its id.';
+
+CREATE FUNCTION leadroute.explain_rule(name text, version integer, rule text, lead jsonb)
+    RETURNS TABLE (conjunct_no integer, condition text, truth text, sqlstate text, reads jsonb, note text)
+    LANGUAGE sql STABLE ROWS 4 SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT x.* FROM leadroute.explain_version_rule(leadroute.policy_version_id(name, version), rule, lead) x;
+$$;
+COMMENT ON FUNCTION leadroute.explain_rule(text, integer, text, jsonb) IS
+    'Says why a rule holds, or does not, for a lead that is given as for evaluate_policy(), and decided by it; version null: the active one. Returns what explain_rule() does for a decision, every value being shown. Raises 42704 if there is no such rule, and what evaluate_policy() raises.';
+
+CREATE FUNCTION leadroute.rule_coverage(name text, version integer DEFAULT NULL, days integer DEFAULT 30)
+    RETURNS TABLE (rule_no integer, rule text, enabled boolean, tests bigint, decisions bigint, decisions_by_version bigint, last_hit timestamptz)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    id integer := leadroute.policy_version_id(rule_coverage.name, rule_coverage.version);
+BEGIN
+    IF days IS NULL OR days NOT BETWEEN 0 AND 36500 THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%s days are out of range', coalesce(days::text, 'null')), HINT = 'Give 0 to 36500.';
+    END IF;
+    RETURN QUERY
+        WITH tested AS (
+            SELECT t.rule_no, count(*) AS n FROM leadroute.run_tests(id, NULL, leadroute.version_tests(id)) t WHERE t.rule_no IS NOT NULL GROUP BY 1
+        ), hits AS (
+            SELECT e.policy_version_id, e.rule_no, count(*) AS n, max(e.as_of) AS last
+            FROM leadroute.entries e
+            WHERE e.as_of >= now() - make_interval(days => days) AND e.rule_no IS NOT NULL
+              AND e.policy_version_id IN (SELECT v.policy_version_id FROM leadroute.policy_versions v
+                                          WHERE v.policy_id = (SELECT w.policy_id FROM leadroute.policy_versions w WHERE w.policy_version_id = id))
+            GROUP BY 1, 2
+        ), named AS (
+            SELECT r.rule ->> 'name' AS name, sum(h.n) AS n, max(h.last) AS last
+            FROM hits h JOIN leadroute.policy_rules r USING (policy_version_id, rule_no) GROUP BY 1
+        )
+        SELECT r.rule_no, r.rule ->> 'name', coalesce(r.rule -> 'enabled', 'true') <> 'false', coalesce(t.n, 0), coalesce(n.n, 0)::bigint,
+               coalesce(h.n, 0), n.last
+        FROM leadroute.policy_rules r
+        LEFT JOIN tested t ON t.rule_no = r.rule_no
+        LEFT JOIN hits h ON h.policy_version_id = id AND h.rule_no = r.rule_no
+        LEFT JOIN named n ON n.name = r.rule ->> 'name'
+        WHERE r.policy_version_id = id
+        ORDER BY r.rule_no;
+END $$;
+COMMENT ON FUNCTION leadroute.rule_coverage(text, integer, integer) IS
+    'Says what hits the rules of a version; version null: the active one. Returns a row for each rule, also for those that are switched off: its place in the document, from 0, its name, whether it is switched on, how many of the version''s tests it decides, how many decisions of the last days it made under any version of the policy, by its name, and how many under this version, superseded ones included, and when it last did in these days. Raises 22023 for days beyond 0 to 36500, 42704 and 55000 as run_policy_tests().';
