@@ -10,6 +10,7 @@
  */
 #include "policy/evaluation.h"
 
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -19,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
 
@@ -238,22 +240,40 @@ conjunct_text(const LrScope *scope, Expr *expression)
 	return out.data;
 }
 
-/* Makes parameters of facts, numbered as these. */
+/* Makes parameters of facts, numbered as these. The C collation is the usual one here, and not said; any other is. */
 static Node *
 name_facts(Node *node, void *context)
 {
-	Param	   *param;
+	Node	   *copy;
 
-	if (node == NULL || !IsA(node, Var))
-		return node ? expression_tree_mutator(node, name_facts, context) : NULL;
-	param = makeNode(Param);
-	param->paramkind = PARAM_EXTERN;
-	param->paramid = ((Var *) node)->varattno;
-	param->paramtype = ((Var *) node)->vartype;
-	param->paramtypmod = ((Var *) node)->vartypmod;
-	param->paramcollid = ((Var *) node)->varcollid;
-	param->location = -1;
-	return (Node *) param;
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Param	   *param = makeNode(Param);
+
+		param->paramkind = PARAM_EXTERN;
+		param->paramid = ((Var *) node)->varattno;
+		param->paramtype = ((Var *) node)->vartype;
+		param->paramtypmod = ((Var *) node)->vartypmod;
+		param->paramcollid = ((Var *) node)->varcollid;
+		param->location = -1;
+		return (Node *) param;
+	}
+	copy = expression_tree_mutator(node, name_facts, context);
+	if (IsA(copy, Const) && ((Const *) copy)->constcollid == C_COLLATION_OID)
+		((Const *) copy)->constcollid = get_typcollation(((Const *) copy)->consttype);
+	/* the planner makes these of COLLATE, and the server does not show them */
+	if (IsA(copy, RelabelType) && OidIsValid(((RelabelType *) copy)->resultcollid) && ((RelabelType *) copy)->resultcollid != C_COLLATION_OID)
+	{
+		CollateExpr *collate = makeNode(CollateExpr);
+
+		collate->arg = (Expr *) copy;
+		collate->collOid = ((RelabelType *) copy)->resultcollid;
+		collate->location = -1;
+		return (Node *) collate;
+	}
+	return copy;
 }
 
 /* A literal is a text anyway. */
