@@ -64,6 +64,7 @@ typedef struct Backtest
 	LrCandidate candidate;
 	MemoryContext memory;		/* of the whole */
 	Bitmapset  *wanted;			/* attributes that the candidate reads */
+	bool		wants_all_keys;	/* other than by SQL agents, which are not called */
 	List	   *versions;		/* of StepsOfVersion */
 	ReturnSetInfo *result;
 } Backtest;
@@ -73,7 +74,7 @@ static int	read_chunk(Backtest *test, Portal portal, Past *pasts, MemoryContext 
 static const StepsOfVersion *steps_of_version(Backtest *test, int version_id);
 static bool same_step(const LrStep *one, const LrStep *other);
 static bool same_members(json_t *one, json_t *other);
-static Bitmapset *wanted_attributes(const LrPolicy *policy);
+static void find_wanted(Backtest *test);
 static void read_rows(Backtest *test, Past *pasts, int n);
 static void read_rows_of_source(int source_id, Past **pasts, int n);
 static void decide(Backtest *test, Past *pasts, int n, LrBatch *batch);
@@ -101,7 +102,7 @@ leadroute_backtest(PG_FUNCTION_ARGS)
 				errmsg("policy and span must not be null"));
 	InitMaterializedSRF(fcinfo, 0);
 	lr_candidate_open(&test.candidate, fcinfo, 1, 2);
-	test.wanted = wanted_attributes(test.candidate.policy);
+	find_wanted(&test);
 	memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute past decisions", ALLOCSET_DEFAULT_SIZES);
 	lr_trial_begin(&batch, test.candidate.policy, true);
 	batch.unrecorded = true;
@@ -256,14 +257,19 @@ same_members(json_t *one, json_t *other)
 	return true;
 }
 
-static Bitmapset *
-wanted_attributes(const LrPolicy *policy)
+/* Finds what the candidate reads of leads. */
+static void
+find_wanted(Backtest *test)
 {
-	Bitmapset  *reads = bms_copy(policy->rule_reads);
+	const LrPolicy *policy = test->candidate.policy;
 
+	test->wanted = bms_copy(policy->rule_reads);
+	test->wants_all_keys = policy->conditions_read_all_keys;
 	for (int s = 0; s < policy->nsteps; s++)
-		reads = bms_add_members(reads, policy->steps[s].reads);
-	return reads;
+	{
+		test->wanted = bms_add_members(test->wanted, policy->steps[s].reads);
+		test->wants_all_keys |= policy->steps[s].builtin && policy->steps[s].reads_all_keys;
+	}
 }
 
 /* ---- the leads' rows ---- */
@@ -357,7 +363,7 @@ restore(Backtest *test, Past *past, LrRun *run)
 		run->unreadable_sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 	}
 	/* members that are on record by themselves do where nobody reads others */
-	if (bms_is_member(LR_ATTRIBUTES, past->unavailable) && lr_restore_has_members(past->evidence, policy->keys, policy->reads_all_keys))
+	if (bms_is_member(LR_ATTRIBUTES, past->unavailable) && lr_restore_has_members(past->evidence, policy->keys, test->wants_all_keys))
 	{
 		lr_restore_members(run, past->evidence);
 		past->unavailable = bms_del_member(past->unavailable, LR_ATTRIBUTES);
@@ -390,10 +396,10 @@ repeat_step(LrStep *step, LrRun *run)
 			lr_restore_step(run, step, recorded);
 		return true;
 	}
-	if (lacking)
-		give_up(run, bms_intersect(reads, past->unavailable), NULL);
-	else if (step->builtin == NULL)
+	if (step->builtin == NULL)
 		give_up(run, NULL, step->capability);
+	else if (lacking)
+		give_up(run, bms_intersect(reads, past->unavailable), NULL);
 	else
 		return false;
 	return true;

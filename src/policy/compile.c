@@ -190,6 +190,7 @@ use_pinned_reads(Compilation *c)
 	json_array_foreach(json_object_get(pin, "keys"), i, name)
 		policy->keys = lappend(policy->keys, pstrdup(json_string_value(name)));
 	policy->reads_all_keys |= json_is_true(json_object_get(pin, "reads_all_keys"));
+	policy->conditions_read_all_keys |= json_is_true(json_object_get(pin, "conditions_read_all_keys"));
 	policy->timezone_matters |= json_is_true(json_object_get(pin, "timezone_matters"));
 	policy->rules_may_raise = json_is_true(json_object_get(pin, "may_raise"));
 	mark_raising(policy);
@@ -592,6 +593,7 @@ add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads)
 		add_key(policy, lfirst(cell));
 	policy->types = list_concat_unique_oid(policy->types, condition->types);
 	policy->reads_all_keys |= condition->reads_all_keys;
+	policy->conditions_read_all_keys |= condition->reads_all_keys;
 	policy->timezone_matters |= condition->timezone_matters;
 }
 
@@ -712,9 +714,10 @@ append_reads(const LrPolicy *policy, StringInfo json)
 	bool		first = true;
 	ListCell   *cell;
 
-	appendStringInfo(json, "{\"count\": %d, \"may_raise\": %s, \"timezone_matters\": %s, \"reads_all_keys\": %s, \"reads\": [", policy->nrules,
+	appendStringInfo(json, "{\"count\": %d, \"may_raise\": %s, \"timezone_matters\": %s, \"reads_all_keys\": %s,"
+					 " \"conditions_read_all_keys\": %s, \"reads\": [", policy->nrules,
 					 policy->rules_may_raise ? "true" : "false", policy->timezone_matters ? "true" : "false",
-					 policy->reads_all_keys ? "true" : "false");
+					 policy->reads_all_keys ? "true" : "false", policy->conditions_read_all_keys ? "true" : "false");
 	while ((fact = bms_next_member(policy->rule_reads, fact)) >= 0)
 	{
 		appendStringInfoString(json, first ? "" : ", ");

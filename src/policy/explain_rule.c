@@ -3,7 +3,8 @@
  *
  * The condition is read from the rule's text, and each conjunct evaluated by itself; the index has no part in it. What a
  * past decision read comes from its record. Values are shown where the record holds them by value: plain attributes, outputs of
- * steps, the moment; others by their class. A conjunct that reads what is not to be had any more is neither true nor false.
+ * steps, the moment; others by their class. A conjunct that reads what is not to be had any more is neither true nor false, unless
+ * its rule decided: then it was true.
  *
  * The text of a conjunct is made from its expression by the server, which knows columns of tables only. So it is shown
  * parameters, and the names of facts are put in their place, outside of quotes.
@@ -213,8 +214,9 @@ explain_conjunct(Explanation *e, LrCondition *when, int number, LrTruth *truth, 
 	missing = bms_intersect(one.reads, e->unavailable);
 	if (bms_is_member(LR_ATTRIBUTES, missing) && lr_restore_has_members(e->evidence, one.keys, one.reads_all_keys))
 		missing = bms_del_member(missing, LR_ATTRIBUTES);
-	*unknown = !bms_is_empty(missing);
-	*truth = *unknown ? LR_NULL : lr_condition_evaluate(&one, e->policy->evaluator, e->run->values, e->run->isnull, &error);
+	/* of the rule that decided every conjunct was true */
+	*unknown = !bms_is_empty(missing) && e->decided != e->number;
+	*truth = !bms_is_empty(missing) ? (*unknown ? LR_NULL : LR_TRUE) : lr_condition_evaluate(&one, e->policy->evaluator, e->run->values, e->run->isnull, &error);
 	*sqlstate = error.sqlstate;
 	ResetExprContext(e->policy->evaluator->context);
 	put_row(e, number, conjunct_text(e->policy->scope, conjunct->expression), *truth, *unknown, error.sqlstate, reads_of(e, &one), NULL);

@@ -91,6 +91,7 @@ typedef struct LrPolicy
 	List	   *keys;			/* members of attributes that anything reads */
 	List	   *types;			/* users' enums and domains that anything uses */
 	bool		reads_all_keys;
+	bool		conditions_read_all_keys;	/* rules or stop conditions do, not only agents */
 	bool		timezone_matters;
 	json_t	   *justifications; /* attribute to reason, or NULL */
 } LrPolicy;

@@ -38,6 +38,7 @@ CREATE VIEW inserted AS
            to_jsonb(l) - 'lead_id' || jsonb_build_object('as_of', d.as_of) AS lead
     FROM leads l JOIN leadroute.decisions d USING (lead_id) JOIN leadroute.provenance p USING (decision_id) WHERE p.capability = 'assignOwner';
 SELECT external_id, outcome, reason_code, rule, pool, score, hits, errors FROM inserted ORDER BY 1;
+SELECT v.verdict, count(*) FROM leads JOIN leadroute.decisions d USING (lead_id), leadroute.verify_decision(d.decision_id) v GROUP BY 1 ORDER BY 1;
 SELECT count(*) AS leads, count(*) FILTER (WHERE ROW(i.reason_code, i.rule, i.pool, i.score) IS NOT DISTINCT FROM ROW(e.reason_code, e.rule, e.pool, e.score)) AS same,
        count(*) FILTER (WHERE i.outcome = e.outcome) AS same_outcome,
        count(*) FILTER (WHERE jsonb_array_length(coalesce(i.hits, '[]')) = cardinality(e.hits) AND jsonb_array_length(coalesce(i.errors, '[]')) = jsonb_array_length(e.errors)) AS same_hits_and_errors
