@@ -100,6 +100,7 @@ lr_candidate_open(LrCandidate *candidate, FunctionCallInfo fcinfo, int version_a
 	}
 	candidate->document = lr_json_of_jsonb(PG_GETARG_DATUM(document_argument));
 	candidate->policy = lr_policy_compile(candidate->document, NULL, false, &mistakes);
+	lr_check_protected(candidate->policy, &mistakes);
 	lr_mistakes_raise(&mistakes, "the document");
 	lr_policy_index(candidate->policy);
 }
