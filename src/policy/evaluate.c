@@ -197,6 +197,9 @@ give(LrStep *step, LrRun *run)
 
 	if (!bms_is_member(step->number, trial->given))
 		return false;
+	/* beside its outputs it leaves the address, read, for the steps behind */
+	if (step->builtin == &lr_validate_contact)
+		step->builtin->run(step, run);
 	run->steps[step->number].status = LR_STEP_DONE;
 	for (int fact = step->first_fact; fact < step->first_fact + step->nfacts; fact++)
 	{

@@ -54,6 +54,9 @@ SELECT outcome, reason_code, rule, owner, score, tier, s ->> 'capability' AS ste
 FROM leadroute.evaluate_policy('policy_evaluation', '{"validateContact.status": "valid", "score": 70, "policyEvaluationBudget": {"budget": 3000, "tier": "A"},
     "enrichWithFirmographicData.filled": null, "attributes": {"owner": "b", "budget": "many"}}'), jsonb_array_elements(steps) AS s;
 SELECT outcome, reason_code, rule, tier, errors, hits FROM leadroute.evaluate_policy('policy_evaluation', '{"validateContact.status": "invalid", "country": "DE"}');
+-- a contact that is given as valid still has its address, for the steps behind
+SELECT rule, s #>> '{output,status}' AS enriched FROM leadroute.evaluate_policy('policy_evaluation', '{"validateContact.status": "valid", "email": "jane@evaluation.example"}'), jsonb_array_elements(steps) AS s WHERE s ->> 'capability' = 'enrichWithFirmographicData';
+SELECT s ->> 'output' AS output FROM leadroute.evaluate_policy('policy_evaluation', '{"validateContact.status": "valid", "email": "jane@evaluation.example"}'), jsonb_array_elements(steps) AS s WHERE s ->> 'capability' = 'validateContact';
 -- a step that failed and was skipped is no prerequisite
 SELECT rule FROM leadroute.evaluate_policy('policy_evaluation', '{"validateContact.status": "valid", "attributes": {"budget": "many"}, "consent_at": "2026-05-04T23:00:00+02:00"}');
 SELECT rule FROM leadroute.evaluate_policy('policy_evaluation', '{"validateContact.status": "valid", "attributes": {"budget": "1"}, "consent_at": "2026-05-04T23:00:00+02:00"}');
