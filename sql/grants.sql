@@ -29,7 +29,7 @@ GRANT EXECUTE ON FUNCTION leadroute.match_version_rules(integer, jsonb[], boolea
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.rebuild_version_rule_index(integer), leadroute.rebuild_rule_index(text, integer) TO leadroute_author;
 
--- Whoever works on policies tries them out: nothing is written.
+-- Whoever works on policies evaluates and tests them: nothing is written.
 GRANT EXECUTE ON FUNCTION leadroute.evaluate_version(integer, jsonb, jsonb[], boolean), leadroute.evaluate_leads(text, jsonb[], integer),
     leadroute.evaluate_policy(text, jsonb, integer), leadroute.evaluate_document(jsonb, jsonb), leadroute.version_tests(integer),
     leadroute.run_tests(integer, jsonb, jsonb), leadroute.run_policy_tests(text, integer), leadroute.run_document_tests(jsonb),

@@ -271,7 +271,7 @@ end_run(LrRun *run, LrOutcome outcome, const char *reason)
 static void
 quarantine_unreadable(LrRun *run)
 {
-	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->trying)
+	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->evaluating)
 		ereport(ERROR,
 				errcode(run->unreadable_sqlstate),
 				errmsg("attribute \"%s\" of a lead cannot be read", lr_facts[run->unreadable].name),
@@ -351,7 +351,7 @@ lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place)
 		run->isnull[step->first_fact + i] = true;
 	if (step->skip_on_error)
 		return;
-	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->trying)
+	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->evaluating)
 		ereport(ERROR,
 				errcode(sqlstate),
 				errmsg("agent \"%s\" version \"%s\" failed for a lead", step->agent->name, step->agent->version),

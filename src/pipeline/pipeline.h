@@ -67,7 +67,7 @@ typedef struct LrRun
 	bool		has_state;		/* it has, and it is locked */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
 
-	void	   *trial;			/* of who decides without writing */
+	void	   *evaluation;		/* of who decides without writing */
 } LrRun;
 
 /* Many leads going through one policy version in one statement: the unit of work. */
@@ -84,7 +84,7 @@ typedef struct LrBatch
 	const char *note;			/* or NULL */
 	Oid			user;			/* who caused it */
 	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
-	bool		trying;			/* to see what would come out: nothing is drawn or written, and agents cannot write either */
+	bool		evaluating;		/* to see what would come out: nothing is drawn or written, and agents cannot write either */
 	bool		unrecorded;		/* no evidence is made */
 	bool		linear;			/* rules are tried one after the other, without the index */
 	bool		(*instead) (LrStep *step, LrRun *run);	/* does a step in another way, if it returns true; or NULL */

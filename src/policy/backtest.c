@@ -104,7 +104,7 @@ leadroute_backtest(PG_FUNCTION_ARGS)
 	lr_candidate_open(&test.candidate, fcinfo, 1, 2);
 	find_wanted(&test);
 	memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute past decisions", ALLOCSET_DEFAULT_SIZES);
-	lr_trial_begin(&batch, test.candidate.policy, true);
+	lr_evaluation_begin(&batch, test.candidate.policy, true);
 	batch.unrecorded = true;
 	batch.instead = repeat_step;
 
@@ -353,7 +353,7 @@ restore(Backtest *test, Past *past, LrRun *run)
 	const LrPolicy *policy = test->candidate.policy;
 
 	run->lead_id = past->lead_id;
-	run->trial = past;
+	run->evaluation = past;
 	lr_run_set(run, LR_AS_OF, TimestampTzGetDatum(past->as_of));
 	lr_restore_attributes(run, past->evidence, test->wanted, past->key_id, past->current, past->current_isnull, &past->unavailable);
 	if (run->unreadable >= 0)
@@ -374,7 +374,7 @@ restore(Backtest *test, Past *past, LrRun *run)
 static bool
 repeat_step(LrStep *step, LrRun *run)
 {
-	Past	   *past = run->trial;
+	Past	   *past = run->evaluation;
 	const LrPolicy *policy = run->batch->policy;
 	int			number = past->version->same_agent[step->number];
 	const LrEvidenceStep *recorded = number >= 0 ? &past->evidence->steps[number] : NULL;
@@ -409,7 +409,7 @@ repeat_step(LrStep *step, LrRun *run)
 static void
 give_up(LrRun *run, const Bitmapset *attributes, const char *capability)
 {
-	Past	   *past = run->trial;
+	Past	   *past = run->evaluation;
 	int			attribute = -1;
 
 	while ((attribute = bms_next_member(attributes, attribute)) >= 0)

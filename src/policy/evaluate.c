@@ -1,9 +1,9 @@
 /*
  * evaluate.c: deciding about leads that are given, without writing anything.
  *
- * A trial is a batch as any other: it goes through the steps of a published version, or of a document that nobody has
+ * An evaluation is a batch as any other: it goes through the steps of a published version, or of a document that nobody has
  * published, with look-ups and SQL agents. What differs is where its leads come from, an object of facts by name each, and
- * that it ends before turns are drawn: a trial shows the pool, and an owner only where the rule names one. A step whose
+ * that it ends before turns are drawn: it shows the pool, and an owner only where the rule names one. A step whose
  * outputs are given does not run; what is given stands. SQL agents run in a transaction that is read-only for them.
  */
 #include "policy/evaluation.h"
@@ -20,12 +20,12 @@
 PG_FUNCTION_INFO_V1(leadroute_evaluate);
 
 /* What the caller gave for one lead. */
-typedef struct Trial
+typedef struct Given
 {
-	Bitmapset  *given;			/* numbers of the steps whose outputs are */
+	Bitmapset  *steps;			/* numbers of those whose outputs are given */
 	Datum	   *values;
 	bool	   *isnull;
-} Trial;
+} Given;
 
 /* Columns of the result. */
 enum
@@ -58,7 +58,7 @@ leadroute_evaluate(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	lr_candidate_open(&candidate, fcinfo, 0, 1);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), JSONBOID, -1, false, TYPALIGN_INT, &leads, &missing, &n);
-	lr_trial_begin(&batch, candidate.policy, PG_GETARG_BOOL(3));
+	lr_evaluation_begin(&batch, candidate.policy, PG_GETARG_BOOL(3));
 	for (int first = 0; first < n; first += lr_batch_size)
 	{
 		int			end = Min(first + lr_batch_size, n);
@@ -66,7 +66,7 @@ leadroute_evaluate(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = first; i < end; i++)
-			(void) lr_trial_add(&batch, missing[i] ? NULL : lr_json_of_jsonb(leads[i]));
+			(void) lr_evaluation_add(&batch, missing[i] ? NULL : lr_json_of_jsonb(leads[i]));
 		lr_batch_run(&batch);
 		for (int i = first; i < end; i++)
 			put_row(result, &candidate, &batch.runs[i - first], i + 1);
@@ -132,24 +132,24 @@ lr_source_of_given(void)
 	return &source;
 }
 
-/* Begins a trial, in the current memory context: a batch that decides, and then goes away. */
+/* Begins an evaluation, in the current memory context: a batch that decides, and then goes away. */
 void
-lr_trial_begin(LrBatch *batch, LrPolicy *policy, bool indexed)
+lr_evaluation_begin(LrBatch *batch, LrPolicy *policy, bool indexed)
 {
 	lr_batch_init(batch, policy, lr_source_of_given(), GetCurrentTimestamp(), 'm', GetUserId());
-	batch->trying = true;
+	batch->evaluating = true;
 	batch->linear = !indexed;
 	batch->instead = give;
 }
 
-/* Adds a lead to a trial; NULL: one that nothing is known about. */
+/* Adds a lead to an evaluation; NULL: one that nothing is known about. */
 LrRun *
-lr_trial_add(LrBatch *batch, json_t *lead)
+lr_evaluation_add(LrBatch *batch, json_t *lead)
 {
 	const LrPolicy *policy = batch->policy;
 	int			nfacts = policy->scope->nfacts;
 	LrRun	   *run = lr_batch_add(batch);
-	Trial	   *trial = palloc0(sizeof(Trial));
+	Given	   *given = palloc0(sizeof(Given));
 	const char *name;
 	json_t	   *json;
 	int			nest;
@@ -162,10 +162,10 @@ lr_trial_add(LrBatch *batch, json_t *lead)
 	nest = lr_settings_enter(policy->scope->timezone);
 	lr_facts_read(policy->scope, lead, true, run->values, run->isnull);
 	lr_settings_leave(nest);
-	trial->values = palloc(sizeof(Datum) * nfacts);
-	trial->isnull = palloc(sizeof(bool) * nfacts);
-	memcpy(trial->values, run->values, sizeof(Datum) * nfacts);
-	memcpy(trial->isnull, run->isnull, sizeof(bool) * nfacts);
+	given->values = palloc(sizeof(Datum) * nfacts);
+	given->isnull = palloc(sizeof(bool) * nfacts);
+	memcpy(given->values, run->values, sizeof(Datum) * nfacts);
+	memcpy(given->isnull, run->isnull, sizeof(bool) * nfacts);
 	/* an output that is given as null is given, too */
 	json_object_foreach(lead, name, json)
 	{
@@ -182,10 +182,10 @@ lr_trial_add(LrBatch *batch, json_t *lead)
 						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("\"%s\" has to be an object", name),
 						errhint("Give what the agent would: {\"%s\": {…}}.", name));
-			trial->given = bms_add_member(trial->given, s);
+			given->steps = bms_add_member(given->steps, s);
 		}
 	}
-	run->trial = trial;
+	run->evaluation = given;
 	return run;
 }
 
@@ -193,9 +193,9 @@ lr_trial_add(LrBatch *batch, json_t *lead)
 static bool
 give(LrStep *step, LrRun *run)
 {
-	const Trial *trial = run->trial;
+	const Given *given = run->evaluation;
 
-	if (!bms_is_member(step->number, trial->given))
+	if (!bms_is_member(step->number, given->steps))
 		return false;
 	/* beside its outputs it leaves the address, read, for the steps behind */
 	if (step->builtin == &lr_validate_contact)
@@ -203,8 +203,8 @@ give(LrStep *step, LrRun *run)
 	run->steps[step->number].status = LR_STEP_DONE;
 	for (int fact = step->first_fact; fact < step->first_fact + step->nfacts; fact++)
 	{
-		run->values[fact] = trial->values[fact];
-		run->isnull[fact] = trial->isnull[fact];
+		run->values[fact] = given->values[fact];
+		run->isnull[fact] = given->isnull[fact];
 	}
 	return true;
 }

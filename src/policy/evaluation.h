@@ -20,8 +20,8 @@ extern void lr_candidate_open(LrCandidate *candidate, FunctionCallInfo fcinfo, i
 extern void lr_candidate_close(LrCandidate *candidate);
 extern json_t *lr_candidate_rule(const LrCandidate *candidate, int number);
 extern LrSource *lr_source_of_given(void);
-extern void lr_trial_begin(LrBatch *batch, LrPolicy *policy, bool indexed);
-extern LrRun *lr_trial_add(LrBatch *batch, json_t *lead);
+extern void lr_evaluation_begin(LrBatch *batch, LrPolicy *policy, bool indexed);
+extern LrRun *lr_evaluation_add(LrBatch *batch, json_t *lead);
 
 
 #endif

@@ -92,9 +92,9 @@ leadroute_explain_given_rule(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	e.policy = lr_policy_hold(PG_GETARG_INT32(0));
 	find_rule(&e, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	lr_trial_begin(&batch, e.policy, false);
+	lr_evaluation_begin(&batch, e.policy, false);
 	saved = MemoryContextSwitchTo(batch.memory);
-	e.run = lr_trial_add(&batch, lr_json_of_jsonb(PG_GETARG_DATUM(2)));
+	e.run = lr_evaluation_add(&batch, lr_json_of_jsonb(PG_GETARG_DATUM(2)));
 	lr_batch_run(&batch);
 	e.asked = came_to_rules(e.run);
 	e.decided = e.run->rule ? e.run->rule->number : -1;
