@@ -130,6 +130,7 @@ extern LrHitPolicy lr_read_hit_policy(json_t *document, LrMistakes *mistakes);
 extern void lr_members_read(LrMembers *members, json_t *json, LrRule *rule, const char *place);
 extern void lr_members_read_dates(LrMembers *members, json_t *json, LrRule *rule, const char *place);
 extern int	lr_members_find_owner(LrMembers *members, const char *reference, const char *place);
+extern bool lr_begins_with_date(const char *text);
 extern char *lr_owner_pool_name(const char *reference);
 extern void lr_make_owner_pools(LrPolicy *policy);
 

@@ -43,6 +43,7 @@ typedef struct Reading
 static Names rule_names(json_t *rules, const char *member, bool of_pool);
 static void check_test(Checking *c, json_t *json, const char *place);
 static void check_lead(Checking *c, json_t *lead, const char *place);
+static bool is_moment(int fact);
 static void read_fact(void *argument);
 static void check_expect(Checking *c, json_t *expect, const char *place);
 static bool expects(Checking *c, json_t *expect, const char *member, const char **text, const char *place);
@@ -143,7 +144,16 @@ check_lead(Checking *c, json_t *lead, const char *place)
 			lr_mistake(c->mistakes, lr_place(place, name),
 					   "Text is a string, numbers are integers, moments are strings in ISO form, lists are arrays of strings.",
 					   "has a value of another type");
+		else if (json_is_string(json) && is_moment(reading.fact) && !lr_begins_with_date(json_string_value(json)))
+			lr_mistake(c->mistakes, lr_place(place, name), "Give a date or a moment, such as 2026-06-01 or 2026-06-01T09:00:00+02:00.",
+					   "\"%s\" is no fixed date", json_string_value(json));
 	}
+}
+
+static bool
+is_moment(int fact)
+{
+	return fact < LR_N_FACTS && lr_facts[fact].type == TIMESTAMPTZOID;
 }
 
 static void

@@ -21,6 +21,7 @@ SELECT c.no, m.place, m.problem, m.hint FROM (VALUES (1, '{}'::jsonb), (2, '[3]'
     (5, '[{"name": "a", "lead": {}, "expect": {}}]'), (6, '[{"name": "a", "lead": {}, "expect": {"score": "10"}}, {"name": "b", "lead": {}, "expect": {"tier": "A"}}, {"name": "a", "lead": {}, "expect": {"tier": null}}, {"name": "a", "lead": {}, "expect": {"tier": null}}]'),
     (7, '[{"name": "a", "lead": {"wealth": 1, "company_size": "1", "received_at": "soon", "consent": 1, "consent_channels": [1], "email": 3, "score": 1.5, "validateContact.stat": "x", "traceparent": null}, "expect": {"rule": null}}]'),
     (8, '[{"name": "a", "lead": {}, "expect": {"rule": "de", "pool": "nowhere", "owner": "nobody", "outcome": "pending", "reason": 1, "tier": true, "points": 3}}]'),
+    (10, '[{"name": "a", "lead": {"as_of": "today", "received_at": "2026-05-04 25:00", "consent_at": "2026-05-04"}, "expect": {"rule": null}}]'),
     (9, '[{"name": "a", "lead": {}, "expect": {"rule": ["DE"], "pool": 1, "owner": 1, "outcome": "lost"}}]')) AS c (no, tests),
     leadroute.policy_mistakes(tested(c.tests)) m ORDER BY c.no, m.place COLLATE "C", m.problem COLLATE "C";
 -- and what is right: nothing at all, null, none, a rule that is switched off, the pool of an owner
