@@ -51,6 +51,9 @@ SELECT leadroute.register_agent('policyBacktestBudget', '2', '{policyBacktestBud
 SELECT * FROM moves(with_rules('[{"name": "rich", "when": "(policyBacktestBudget->>''budget'')::int > 100", "pool": "backtest two"}]'));
 SELECT * FROM moves(with_rules('[{"name": "poor", "when": "(policyBacktestBudget->>''budget'')::int < 100", "pool": "backtest two"}]', '[{"capability": "policyBacktestBudget", "agent": "policyBacktestBudget@1"}, {"capability": "assignOwner"}]'));
 
+-- what an agent filled in stands by value where it is plain; otherwise nobody knows it any more
+SELECT * FROM moves(jsonb_set(with_rules('[{"name": "it", "when": "industry = ''it''", "pool": "backtest two"}]'), '{steps,2,agent}', '"policyBacktestBudget@1"')) WHERE was LIKE 'assigned backtest one%';
+
 -- rows that changed or went: what candidates read of them is not guessed; what the record holds by value is there, and so is what the steps
 -- gave, as long as the candidate has the same ones up to there
 UPDATE leads SET email = 'new@acme.example', attributes = '{"seats": "700"}' WHERE id IN ('a', 'e');
