@@ -42,20 +42,7 @@ COMMENT ON FUNCTION leadroute.evaluate_document(jsonb, jsonb) IS
 
 CREATE FUNCTION leadroute.run_tests(policy_version_id integer, document jsonb, tests jsonb)
     RETURNS TABLE (test text, passed boolean, difference jsonb, rule_no integer)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT t.test ->> 'name', d.difference IS NULL, d.difference, e.rule_no
-    FROM jsonb_array_elements(CASE jsonb_typeof(tests) WHEN 'array' THEN tests ELSE '[]' END) WITH ORDINALITY AS t (test, n)
-    JOIN leadroute.evaluate_version(policy_version_id, document,
-        (SELECT coalesce(array_agg(x.test -> 'lead' ORDER BY x.n), '{}') FROM jsonb_array_elements(CASE jsonb_typeof(tests) WHEN 'array' THEN tests ELSE '[]' END)
-         WITH ORDINALITY AS x (test, n)), false) e ON e.lead_no = t.n
-    CROSS JOIN LATERAL
-        (SELECT jsonb_object_agg(x.member, jsonb_build_object('expected', x.expected, 'got', g.got -> x.member)) AS difference
-         FROM jsonb_build_object('rule', e.rule, 'pool', e.pool, 'owner', e.owner, 'outcome', e.outcome, 'reason', e.reason_code,
-                                 'score', e.score, 'tier', e.tier) AS g (got), jsonb_each(t.test -> 'expect') AS x (member, expected)
-         WHERE g.got -> x.member <> x.expected) d
-    ORDER BY t.n;
-$$;
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_run_tests';
 COMMENT ON FUNCTION leadroute.run_tests(integer, jsonb, jsonb) IS
     'Runs tests, an array such as a policy document has, under a version by its id, or, where document is not null, under a document, and without the index. Returns what run_policy_tests() does, and the place of the rule that decided, from 0.';
 

@@ -135,14 +135,16 @@ extern char *lr_owner_pool_name(const char *reference);
 extern void lr_make_owner_pools(LrPolicy *policy);
 
 /* tests.c */
+extern void lr_tests_check(const LrPolicy *policy, json_t *document, LrMembers *members, json_t *pools, LrMistakes *mistakes);
+
+/* run_tests.c */
 typedef struct LrFailedTest
 {
 	char	   *name;
 	char	   *difference;		/* JSON: of each member that came out otherwise, what was expected and what came */
 } LrFailedTest;
 
-extern void lr_tests_check(const LrPolicy *policy, json_t *document, LrMembers *members, json_t *pools, LrMistakes *mistakes);
-extern List *lr_policy_failed_tests(Datum document);
+extern List *lr_policy_failed_tests(LrPolicy *policy, json_t *document);
 
 /* protected.c */
 extern json_t *lr_read_justifications(json_t *document, LrMistakes *mistakes);

@@ -1,15 +1,13 @@
 /*
  * tests.c: the tests that a policy document brings along: given this lead, expect that rule, pool, outcome.
  *
- * Here they are read and checked, as the rest of a document is, when it is published. To run them is to evaluate their leads
- * (evaluate.c) and to compare, in SQL: leadroute.run_document_tests(). A version that decides does not know its tests: they are
- * stored beside its frame, which holds their hash.
+ * Here they are checked, as the rest of a document is, when it is published; run_tests.c runs them. A version that decides does not
+ * know its tests: they are stored beside its frame, which holds their hash.
  */
 #include "policy/policy.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 
 static const char *const test_members[] = {"name", "lead", "expect", "note", NULL};
 static const char *const expect_members[] = {"rule", "pool", "owner", "outcome", "reason", "score", "tier", NULL};
@@ -213,34 +211,4 @@ static int
 compare_strings(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-/*
- * Runs the tests of a document that is without mistakes. Returns those that fail, LrFailedTest each, in the current memory
- * context; NIL if there is none, or the document brings no tests.
- */
-List *
-lr_policy_failed_tests(Datum document)
-{
-	MemoryContext memory = CurrentMemoryContext;
-	List	   *failed = NIL;
-	LrIdentity	identity;
-	Oid			types[] = {JSONBOID};
-	uint64		n;
-
-	lr_sql_begin(&identity);
-	n = lr_sql("SELECT t.test, t.difference::text FROM leadroute.run_document_tests($1) t WHERE NOT t.passed", true, 1, types, &document, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		MemoryContext saved = MemoryContextSwitchTo(memory);
-		LrFailedTest *test = palloc(sizeof(LrFailedTest));
-
-		test->name = pstrdup(lr_sql_text(i, 1));
-		test->difference = pstrdup(lr_sql_text(i, 2));
-		failed = lappend(failed, test);
-		MemoryContextSwitchTo(saved);
-	}
-	lr_sql_end(&identity);
-	MemoryContextSwitchTo(memory);
-	return failed;
 }

@@ -47,6 +47,11 @@ SELECT count(*) AS none FROM leadroute.run_document_tests(tested('[]'));
 SELECT count(*) AS none FROM leadroute.run_document_tests(NULL);
 SELECT * FROM leadroute.run_document_tests(tested('[{"name": "a"}]'));
 
+-- given by hand, they may be anything
+SELECT * FROM leadroute.run_tests(NULL, tested(NULL), '[{}, 3, {"name": 7, "expect": [1]}, {"name": "x", "expect": {"rule": 7, "score": "3", "tier": {}}}]');
+SELECT * FROM leadroute.run_tests(NULL, tested(NULL), '[{"lead": []}]');
+SELECT * FROM leadroute.run_tests(NULL, tested(NULL), '{}');
+
 -- published with the version, given back as they were, part of its hash
 SELECT leadroute.publish_policy('policy_tests', tested(NULL), 'test') AS published;
 SELECT leadroute.publish_policy('policy_tests', tested(tests()), 'test') AS published;

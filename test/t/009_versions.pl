@@ -66,9 +66,9 @@ y@acme.example
 	version_rule_index => [ q{SELECT * FROM leadroute.rule_index('default')} ],
 	rebuild_version_rule_index => [ q{SELECT leadroute.rebuild_rule_index('default')} ],
 	evaluate_version => [
-		q{SELECT * FROM leadroute.evaluate_policy('default', '{}')}, q{SELECT * FROM leadroute.evaluate_document('{}', '{}')},
-		q{SELECT * FROM leadroute.run_document_tests('{"tests": [{}]}')}
+		q{SELECT * FROM leadroute.evaluate_policy('default', '{}')}, q{SELECT * FROM leadroute.evaluate_document('{}', '{}')}
 	],
+	run_tests => [ q{SELECT * FROM leadroute.run_document_tests('{"tests": [{}]}')}, q{SELECT * FROM leadroute.run_tests(1, NULL, '[]')} ],
 	backtest_decisions => [ q{SELECT * FROM leadroute.backtest_policy('default', 1, '-infinity')}, q{SELECT * FROM leadroute.backtest_document('default', '{}', '-infinity')} ],
 	explain_rule => [ q{SELECT leadroute.explain_rule(min(decision_id), 'x') FROM leadroute.decisions} ],
 	explain_version_rule => [ q{SELECT * FROM leadroute.explain_rule('default', 1, 'x', '{}')} ]);
