@@ -29,6 +29,19 @@ GRANT EXECUTE ON FUNCTION leadroute.match_version_rules(integer, jsonb[], boolea
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.rebuild_version_rule_index(integer), leadroute.rebuild_rule_index(text, integer) TO leadroute_author;
 
+-- Whoever works on policies evaluates and tests them: nothing is written.
+GRANT EXECUTE ON FUNCTION leadroute.evaluate_version(integer, jsonb, jsonb[], boolean), leadroute.evaluate_leads(text, jsonb[], integer),
+    leadroute.evaluate_policy(text, jsonb, integer), leadroute.evaluate_document(jsonb, jsonb), leadroute.version_tests(integer),
+    leadroute.run_tests(integer, jsonb, jsonb), leadroute.run_policy_tests(text, integer), leadroute.run_document_tests(jsonb),
+    leadroute.explain_version_rule(integer, text, jsonb), leadroute.explain_rule(text, integer, text, jsonb), leadroute.rule_coverage(text, integer, integer)
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
+
+-- Whoever reads the record decides it again, and has it explained; authors and approvers see how often rules decided.
+GRANT EXECUTE ON FUNCTION leadroute.backtest_decisions(integer, integer, jsonb, timestamptz, timestamptz),
+    leadroute.count_moves(integer, integer, jsonb, timestamptz, timestamptz), leadroute.backtest_policy(text, integer, timestamptz, timestamptz),
+    leadroute.backtest_document(text, jsonb, timestamptz, timestamptz), leadroute.explain_rule(bigint, text)
+    TO leadroute_operator, leadroute_auditor;
+
 -- Approvers make versions active.
 GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
     TO leadroute_approver;

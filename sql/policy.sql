@@ -24,6 +24,7 @@ CREATE TABLE leadroute.policy_versions (
     pins jsonb NOT NULL,
     rules_hash bytea NOT NULL,
     content_hash bytea NOT NULL,
+    tests jsonb,
     rule_index bytea NOT NULL,
     index_hash bytea NOT NULL,
     reason text NOT NULL,
@@ -34,7 +35,8 @@ CREATE TABLE leadroute.policy_versions (
 -- Random bytes to a compressor, and read whole by every new session.
 ALTER TABLE leadroute.policy_versions ALTER COLUMN rule_index SET STORAGE EXTERNAL;
 COMMENT ON TABLE leadroute.policy_versions IS 'Published versions; none ever changes.';
-COMMENT ON COLUMN leadroute.policy_versions.frame IS 'The document as published (see docs/policy.md), but with an empty list of rules: these are in policy_rules; policy_document() puts it together.';
+COMMENT ON COLUMN leadroute.policy_versions.frame IS 'The document as published (see docs/policy.md), but with an empty list of rules, which are in policy_rules, and the SHA-256 of the tests in their place; policy_document() puts it together.';
+COMMENT ON COLUMN leadroute.policy_versions.tests IS 'The document''s tests; null if it has no list of them. Nobody who decides reads them.';
 COMMENT ON COLUMN leadroute.policy_versions.pins IS 'What the version depends on: for each step the agent version and document version that were current when it was published, with digests.';
 COMMENT ON COLUMN leadroute.policy_versions.content_hash IS 'SHA-256 of the frame''s text, the pins'' text and rules_hash: see content_hash().';
 COMMENT ON COLUMN leadroute.policy_versions.rules_hash IS 'SHA-256 of the SHA-256s of the rules'' texts, in their order.';
@@ -59,8 +61,10 @@ COMMENT ON COLUMN leadroute.policy_rules.rule IS 'The rule as published.';
 CREATE FUNCTION leadroute.without_rules(document jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN CASE WHEN jsonb_typeof(document OPERATOR(pg_catalog.->) 'rules') OPERATOR(pg_catalog.=) 'array'
-        THEN jsonb_set(document, '{rules}', '[]') ELSE document END;
-COMMENT ON FUNCTION leadroute.without_rules(jsonb) IS 'A policy document with an empty list of rules.';
+        THEN jsonb_set(document, '{rules}', '[]') ELSE document END
+        OPERATOR(pg_catalog.||) CASE WHEN jsonb_typeof(document OPERATOR(pg_catalog.->) 'tests') OPERATOR(pg_catalog.=) 'array'
+        THEN jsonb_build_object('tests', encode(sha256(convert_to((document OPERATOR(pg_catalog.->) 'tests')::text, 'UTF8')), 'hex')) ELSE '{}' END;
+COMMENT ON FUNCTION leadroute.without_rules(jsonb) IS 'A policy document with an empty list of rules, and the SHA-256 of its tests, in hex, in place of a list of them: the frame of a version.';
 
 CREATE FUNCTION leadroute.content_hash(frame jsonb, pins jsonb, rules_hash bytea) RETURNS bytea
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -142,7 +146,7 @@ CREATE FUNCTION leadroute.policy_document(name text, version integer DEFAULT NUL
 AS $$
     SELECT CASE WHEN v.frame ? 'rules' THEN jsonb_set(v.frame, '{rules}',
                (SELECT coalesce(jsonb_agg(r.rule ORDER BY r.rule_no), '[]') FROM leadroute.policy_rules r WHERE r.policy_version_id = v.policy_version_id))
-           ELSE v.frame END
+           ELSE v.frame END || CASE WHEN v.tests IS NULL THEN '{}' ELSE jsonb_build_object('tests', v.tests) END
     FROM leadroute.policy_versions v
     WHERE v.policy_version_id = leadroute.policy_version_id(policy_document.name, policy_document.version);
 $$;

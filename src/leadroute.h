@@ -194,6 +194,7 @@ extern int64 lr_sql_int64(uint64 row, int column, int64 if_null);
 /* ---- settings.c: settings of ours for a while ---- */
 extern int	lr_search_path_enter(void);
 extern int	lr_settings_enter(const char *timezone);
+extern void lr_read_only_enter(void);
 extern void lr_settings_leave(int nest);
 
 /* ---- arguments.c: functions that act, and refuse null ---- */

@@ -60,6 +60,13 @@ lr_settings_enter(const char *timezone)
 	return nest;
 }
 
+/* Makes the transaction read-only, until a nest of settings that the caller has entered is left; nobody can undo it before. */
+void
+lr_read_only_enter(void)
+{
+	set("transaction_read_only", "on");
+}
+
 /* Gives the session its own settings back, also from what an agent set meanwhile. */
 void
 lr_settings_leave(int nest)

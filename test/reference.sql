@@ -1,13 +1,13 @@
 -- Writes the reference page, docs/reference.md, from the catalog: what is installed, with the comments that it carries. Run by
 -- test/docs from the top folder, with psql -At.
 --
--- An object belongs to the part in whose file of sql/ it is made, and stands in the order of that file. The settings are
+-- An object belongs to the part in whose file of sql/ it is made, or in one that begins with its name, and stands in the order of that file. The settings are
 -- there because the library is loaded. An object without a comment stops the page.
 \set ON_ERROR_STOP on
 \set header `cat sql/header.sql`
 \set intake `cat sql/intake.sql`
 \set registry `cat sql/registry.sql`
-\set policy `cat sql/policy.sql`
+\set policy `cat sql/policy.sql sql/policy_*.sql`
 \set pipeline `cat sql/pipeline.sql`
 \set agents `cat sql/agents.sql`
 \set scoring `cat sql/scoring.sql`
@@ -33,9 +33,9 @@ INSERT INTO parts (part_no, part, about, script) VALUES
 
 -- What each script makes, in its order: kind as the catalog has it, and name.
 CREATE TEMPORARY TABLE made AS
-    SELECT p.part_no, m.place, lower(m.found[1]) AS kind, m.found[2] AS name
+    SELECT p.part_no, min(m.place) AS place, lower(m.found[1]) AS kind, m.found[2] AS name
     FROM parts p, regexp_matches(p.script, '^CREATE (FUNCTION|TABLE|VIEW|TYPE|SEQUENCE|EVENT TRIGGER) (?:leadroute\.)?(\w+)', 'gn')
-         WITH ORDINALITY AS m (found, place);
+         WITH ORDINALITY AS m (found, place) GROUP BY 1, 3, 4;
 
 CREATE FUNCTION pg_temp.cell(value text) RETURNS text LANGUAGE sql AS $$
     SELECT replace(replace(replace(coalesce(value, ''), '|', '\|'), '<', '&lt;'), '*', '\*')
@@ -180,7 +180,7 @@ WITH columns_of AS (
 ), sections AS (
     SELECT part_no, section,
            format(E'### %s\n\n%s', (ARRAY['Functions', 'Types', 'Views', 'Tables', 'Sequences', 'Trigger functions', 'Event triggers'])[section],
-                  string_agg(paragraph, E'\n' ORDER BY place)) || CASE WHEN section > 4 THEN E'\n' ELSE '' END AS text
+                  string_agg(paragraph, E'\n' ORDER BY place, paragraph)) || CASE WHEN section > 4 THEN E'\n' ELSE '' END AS text
     FROM paragraphs GROUP BY part_no, section
 )
 SELECT format(E'## %s\n\n%s%s\n\n%s', CASE part WHEN 'header' THEN 'The extension' ELSE initcap(part) END, about,

@@ -236,6 +236,7 @@ run(LrStep *step, LrRun *run)
 static bool
 channel_permitted(const Channel *channel, const char *basis, const char **reason, const Jurisdiction *jurisdiction, LrRun *run)
 {
+	TimestampTz as_of = DatumGetTimestampTz(run->values[LR_AS_OF]);
 	bool		needs_none = false;
 	bool		listed = false;
 
@@ -252,12 +253,12 @@ channel_permitted(const Channel *channel, const char *basis, const char **reason
 		return true;
 	else if (run->isnull[LR_CONSENT])
 		*reason = "consent_missing";
-	else if (!run->isnull[LR_CONSENT_AT] && DatumGetTimestampTz(run->values[LR_CONSENT_AT]) > run->batch->as_of)
+	else if (!run->isnull[LR_CONSENT_AT] && DatumGetTimestampTz(run->values[LR_CONSENT_AT]) > as_of)
 		*reason = "consent_in_future";
 	else if (jurisdiction->max_age_days > 0 && run->isnull[LR_CONSENT_AT])
 		*reason = "consent_undated";
 	else if (jurisdiction->max_age_days > 0 &&
-			 DatumGetTimestampTz(run->values[LR_CONSENT_AT]) < run->batch->as_of - (int64) jurisdiction->max_age_days * USECS_PER_DAY)
+			 DatumGetTimestampTz(run->values[LR_CONSENT_AT]) < as_of - (int64) jurisdiction->max_age_days * USECS_PER_DAY)
 		*reason = "consent_expired";
 	else if (!consent_names_channel(run, channel->name))
 		*reason = "channel_not_consented";

@@ -5,6 +5,7 @@
  * capabilities. It runs as its owner, who registered it, in a security-restricted operation, with a search path of
  * pg_catalog alone unless it sets its own, and in an internal subtransaction:
  * whatever it raises about data fails the step, not the statement. What it returns, an object, is the step's output.
+ * Where nothing is to be written, the function may not write either: that raises, and the evaluation ends.
  */
 #include "agents/agents.h"
 
@@ -79,6 +80,8 @@ call(void *argument)
 	SetUserIdAndSecContext(agent->owner, identity.context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	nest = NewGUCNestLevel();
 	(void) lr_search_path_enter();
+	if (work->run->batch->evaluating)
+		lr_read_only_enter();
 	InitFunctionCallInfoData(*fcinfo, work->function, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = JsonbPGetDatum(input_of(work->run, work->step));
 	fcinfo->args[0].isnull = false;

@@ -67,8 +67,12 @@ run(LrStep *step, LrRun *run)
 {
 	LrMatch		match;
 
-	lr_rules_match(run->batch->policy, steps_done(run), run->values, run->isnull, true, &match);
+	lr_rules_match(run->batch->policy, steps_done(run), run->values, run->isnull, !run->batch->linear, &match);
 	run->rule = match.rule;
+	run->nhits = match.nhits > 1 ? match.nhits : 0;
+	run->hits = match.hits;
+	run->nerrors = match.nerrors;
+	run->errors = match.errors;
 	run->ended = true;
 	if (match.rule == NULL)
 	{
@@ -81,10 +85,17 @@ run(LrStep *step, LrRun *run)
 		run->reason = match.rule->reason;
 		run->pool_id = match.rule->pool_id;
 	}
-	if (match.nerrors > 0)
+	if (run->nhits > 0 || match.nerrors > 0)
 	{
 		StringInfo	detail = lr_detail_make();
 
+		/* a rule that holds is one that raised nothing */
+		for (int i = 0; i < run->nhits; i++)
+		{
+			lr_put_varint(detail, run->hits[i]);
+			lr_put_varint(detail, ERRCODE_SUCCESSFUL_COMPLETION);
+			lr_put_varint(detail, 0);
+		}
 		for (int i = 0; i < match.nerrors; i++)
 		{
 			lr_put_varint(detail, match.errors[i].rule);
@@ -154,23 +165,32 @@ assign(LrRun *run, Draw *draw)
 	run->owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, run->turn)];
 }
 
-/* Lists the rules that raised before the one that holds. */
+/* Lists the rules that hold where only one should, and those that raised before the one that decides. */
 static void
 unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 {
 	LrReader	in = {detail, detail + length};
+	StringInfoData hits;
+	StringInfoData errors;
 
-	appendStringInfoString(json, ", \"errors\": [");
-	for (int n = 0; in.at < in.end; n++)
+	initStringInfo(&hits);
+	initStringInfo(&errors);
+	while (in.at < in.end)
 	{
 		int			rule = (int) lr_get_varint(&in);
 		int			sqlstate = (int) lr_get_varint(&in);
 		int			conjunct = (int) lr_get_varint(&in);
 
-		appendStringInfo(json, "%s{\"rule_no\": %d, \"sqlstate\": \"%s\", \"conjunct\": %d}", n ? ", " : "", rule,
-						 unpack_sql_state(sqlstate), conjunct);
+		if (sqlstate == ERRCODE_SUCCESSFUL_COMPLETION)
+			appendStringInfo(&hits, "%s%d", hits.len ? ", " : "", rule);
+		else
+			appendStringInfo(&errors, "%s{\"rule_no\": %d, \"sqlstate\": \"%s\", \"conjunct\": %d}", errors.len ? ", " : "", rule,
+							 unpack_sql_state(sqlstate), conjunct);
 	}
-	appendStringInfoChar(json, ']');
+	if (hits.len > 0)
+		appendStringInfo(json, ", \"hits\": [%s]", hits.data);
+	if (errors.len > 0)
+		appendStringInfo(json, ", \"errors\": [%s]", errors.data);
 }
 
 static void

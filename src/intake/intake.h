@@ -83,14 +83,16 @@ extern void lr_key_text_init(LrKeyText *key_text, Oid type);
 extern int64 lr_key_find(int source_id, char *key);
 extern void lr_lead_keys_find(const LrSource *source, MinimalTuple *rows, int n, char **keys, int64 *lead_ids);
 extern char *lr_key_of_lead(int source_id, int64 lead_id);
+extern void lr_keys_of_leads(const LrSource *source, const int64 *lead_ids, int n, char **keys);
 
 /* rows.c */
 typedef struct LrRowScan LrRowScan;
 
 extern LrRowScan *lr_rows_begin(const LrSource *source);
-extern LrRowScan *lr_rows_begin_locked(const LrSource *source, char **keys, int n);
+extern LrRowScan *lr_rows_begin_keys(const LrSource *source, char **keys, int n, bool lock);
 extern bool lr_rows_next(LrRowScan *scan, TupleTableSlot *slot);
 extern void lr_rows_end(LrRowScan *scan);
+extern void lr_leads_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows);
 extern bool lr_lead_fetch(const LrSource *source, int64 lead_id, bool lock, TupleTableSlot *slot);
 
 #endif

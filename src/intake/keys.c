@@ -16,6 +16,7 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "parser/parse_coerce.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/json.h"
@@ -169,6 +170,37 @@ lr_key_of_lead(int source_id, int64 lead_id)
 		key = MemoryContextStrdup(memory, lr_sql_text(0, 1));
 	lr_sql_end(&identity);
 	return key;
+}
+
+/* Finds the text forms of the keys of n leads of a table; NULL for one that has none. */
+void
+lr_keys_of_leads(const LrSource *source, const int64 *lead_ids, int n, char **keys)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	LrIdentity	identity;
+	Oid			types[] = {INT4OID, INT8ARRAYOID};
+	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
+	Datum		values[2];
+	uint64		nrows;
+
+	memset(keys, 0, sizeof(char *) * n);
+	for (int i = 0; i < n; i++)
+	{
+		ids[i] = Int64GetDatum(lead_ids[i]);
+		if (!source->keyed)
+			keys[i] = psprintf(INT64_FORMAT, lead_ids[i]);
+	}
+	if (!source->keyed)
+		return;
+	values[0] = Int32GetDatum(source->source_id);
+	values[1] = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	lr_sql_begin(&identity);
+	nrows = lr_sql("SELECT w.place::integer, k.key FROM unnest($2) WITH ORDINALITY AS w (lead_id, place) JOIN leadroute.lead_keys k"
+				   " ON k.lead_id = w.lead_id AND k.source_id = $1", true, 2, types, values, NULL);
+	for (uint64 i = 0; i < nrows; i++)
+		keys[lr_sql_int32(i, 1, 1) - 1] = MemoryContextStrdup(memory, lr_sql_text(i, 2));
+	lr_sql_end(&identity);
+	MemoryContextSwitchTo(memory);
 }
 
 /* Finds the lead id of a key, 0 if it has none. */

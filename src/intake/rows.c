@@ -38,6 +38,13 @@ struct LrRowScan
 	uint64		next;
 };
 
+typedef struct KeyOfLead
+{
+	char	   *key;
+	int			place;
+} KeyOfLead;
+
+static int	compare_keys(const void *a, const void *b);
 static void read_as_owner(const LrSource *source, LrIdentity *saved);
 static char *columns(const LrSource *source);
 static char *key_condition(const LrSource *source, const char *key);
@@ -61,9 +68,12 @@ lr_rows_begin(const LrSource *source)
 	return scan;
 }
 
-/* Begins to read the rows of some keys, each locked until the transaction ends; those that are gone are left out. */
+/*
+ * Begins to read the rows of some keys; those that are gone are left out. lock: each is locked until the transaction ends, and read
+ * as it is then.
+ */
 LrRowScan *
-lr_rows_begin_locked(const LrSource *source, char **keys, int n)
+lr_rows_begin_keys(const LrSource *source, char **keys, int n, bool lock)
 {
 	LrRowScan  *scan = palloc0(sizeof(LrRowScan));
 	Oid			types[] = {TEXTARRAYOID};
@@ -77,9 +87,9 @@ lr_rows_begin_locked(const LrSource *source, char **keys, int n)
 	read_as_owner(source, &scan->identity);
 	scan->nest = lr_settings_enter("UTC");
 	SPI_connect();
-	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT %s FROM pg_catalog.unnest($1) AS k JOIN %s t ON %s FOR NO KEY UPDATE OF t",
-															columns(source), table_name(source), key_condition(source, "k")),
-											 1, types, values, NULL, false, 0);
+	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT %s FROM pg_catalog.unnest($1) AS k JOIN %s t ON %s%s", columns(source),
+															table_name(source), key_condition(source, "k"), lock ? " FOR NO KEY UPDATE OF t" : ""),
+											 1, types, values, NULL, !lock, 0);
 	lr_restore_identity(&scan->identity);
 	return scan;
 }
@@ -148,6 +158,57 @@ lr_lead_fetch(const LrSource *source, int64 lead_id, bool lock, TupleTableSlot *
 	lr_settings_leave(nest);
 	lr_restore_identity(&identity);
 	return found;
+}
+
+/*
+ * Fetches the rows of n leads at once, in the current memory context: rows[i] is that of lead_ids[i], NULL if it is gone. Unlike
+ * lr_lead_fetch(), it is one query, and locks nothing.
+ */
+void
+lr_leads_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	KeyOfLead  *wanted = palloc(sizeof(KeyOfLead) * Max(n, 1));
+	char	  **keys = palloc(sizeof(char *) * Max(n, 1));
+	TupleTableSlot *slot;
+	LrRowScan  *scan;
+	int			nkeys = 0;
+
+	memset(rows, 0, sizeof(HeapTuple) * n);
+	lr_keys_of_leads(source, lead_ids, n, keys);
+	for (int i = 0; i < n; i++)
+	{
+		if (keys[i])
+			wanted[nkeys++] = (KeyOfLead) {.key = keys[i],.place = i};
+	}
+	qsort(wanted, nkeys, sizeof(KeyOfLead), compare_keys);
+	for (int i = 0; i < nkeys; i++)
+		keys[i] = wanted[i].key;
+	if (nkeys == 0)
+		return;
+	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
+	scan = lr_rows_begin_keys(source, keys, nkeys, false);
+	while (lr_rows_next(scan, slot))
+	{
+		KeyOfLead	key = {.key = lr_lead_key(source, slot)};
+		KeyOfLead  *found = bsearch(&key, wanted, nkeys, sizeof(KeyOfLead), compare_keys);
+
+		if (found)
+		{
+			MemoryContext saved = MemoryContextSwitchTo(memory);
+
+			rows[found->place] = ExecCopySlotHeapTuple(slot);
+			MemoryContextSwitchTo(saved);
+		}
+	}
+	lr_rows_end(scan);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	return strcmp(((const KeyOfLead *) a)->key, ((const KeyOfLead *) b)->key);
 }
 
 /* Lists the rows of an attached table with their lead ids; see the SQL comment. */

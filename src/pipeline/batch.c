@@ -31,7 +31,6 @@ static void run_lead(LrStep *step, LrRun *run);
 static void clear_result(const LrStep *step, LrRun *run);
 static void end_run(LrRun *run, LrOutcome outcome, const char *reason);
 static void quarantine_unreadable(LrRun *run);
-static bool prerequisites_met(const LrStep *step, const LrRun *run);
 
 /* Prepares an empty batch, in the current memory context. */
 void
@@ -93,7 +92,7 @@ lr_batch_run(LrBatch *batch)
 	INSTR_TIME_SET_CURRENT(start);
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (!batch->verifying)
+		if (!batch->verifying && !batch->unrecorded)
 			lr_evidence_attributes(&batch->runs[i]);
 		if (batch->runs[i].unreadable >= 0)
 			quarantine_unreadable(&batch->runs[i]);
@@ -108,7 +107,7 @@ lr_batch_run(LrBatch *batch)
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	batch->total_duration = INSTR_TIME_GET_MICROSEC(end) / (float) Max(batch->n, 1);
-	for (int i = 0; i < batch->n; i++)
+	for (int i = 0; i < batch->n && !batch->unrecorded; i++)
 		lr_evidence_finish(&batch->runs[i]);
 	lr_settings_leave(nest);
 	MemoryContextSwitchTo(saved);
@@ -215,7 +214,9 @@ lr_step_run(LrStep *step, LrRun *run)
 {
 	LrStepResult *result = &run->steps[step->number];
 
-	if (!prerequisites_met(step, run))
+	if (unlikely(run->batch->instead != NULL) && run->batch->instead(step, run))
+		return;
+	if (!lr_prerequisites_met(step, run))
 		return;
 	result->status = LR_STEP_DONE;
 	if (step->agent->retired)
@@ -244,8 +245,9 @@ lr_run_apply_stops(LrStep *step, LrRun *run)
 	}
 }
 
-static bool
-prerequisites_met(const LrStep *step, const LrRun *run)
+/* Tells whether the steps that a step needs are done. */
+bool
+lr_prerequisites_met(const LrStep *step, const LrRun *run)
 {
 	int			needed = -1;
 
@@ -269,7 +271,7 @@ end_run(LrRun *run, LrOutcome outcome, const char *reason)
 static void
 quarantine_unreadable(LrRun *run)
 {
-	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying)
+	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->evaluating)
 		ereport(ERROR,
 				errcode(run->unreadable_sqlstate),
 				errmsg("attribute \"%s\" of a lead cannot be read", lr_facts[run->unreadable].name),
@@ -349,7 +351,7 @@ lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place)
 		run->isnull[step->first_fact + i] = true;
 	if (step->skip_on_error)
 		return;
-	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying)
+	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->evaluating)
 		ereport(ERROR,
 				errcode(sqlstate),
 				errmsg("agent \"%s\" version \"%s\" failed for a lead", step->agent->name, step->agent->version),

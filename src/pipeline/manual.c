@@ -279,7 +279,7 @@ add_locked(LrRouting *routing, const LrSource *source, char **keys, int n)
 	if (n == 0)
 		return 0;
 	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
-	scan = lr_rows_begin_locked(source, keys, n);
+	scan = lr_rows_begin_keys(source, keys, n, true);
 	for (; lr_rows_next(scan, slot); added++)
 		lr_routing_add(routing, slot);
 	lr_rows_end(scan);

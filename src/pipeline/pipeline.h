@@ -48,6 +48,10 @@ typedef struct LrRun
 
 	/* assignment */
 	LrRule	   *rule;
+	int			nhits;			/* under the hit policy unique, where several rules hold: their numbers */
+	int		   *hits;
+	int			nerrors;		/* rules that raised */
+	LrRuleError *errors;
 	int			pool_id;
 	int			pool_revision_id;
 	int64		turn;			/* -1 if none was drawn */
@@ -62,6 +66,8 @@ typedef struct LrRun
 	bool		known;			/* the lead may have a row in lead_states */
 	bool		has_state;		/* it has, and it is locked */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
+
+	void	   *evaluation;		/* of who decides without writing */
 } LrRun;
 
 /* Many leads going through one policy version in one statement: the unit of work. */
@@ -78,6 +84,10 @@ typedef struct LrBatch
 	const char *note;			/* or NULL */
 	Oid			user;			/* who caused it */
 	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
+	bool		evaluating;		/* to see what would come out: nothing is drawn or written, and agents cannot write either */
+	bool		unrecorded;		/* no evidence is made */
+	bool		linear;			/* rules are tried one after the other, without the index */
+	bool		(*instead) (LrStep *step, LrRun *run);	/* does a step in another way, if it returns true; or NULL */
 	int			n;
 	int			allocated;
 	LrRun	   *runs;
@@ -94,6 +104,7 @@ extern void lr_batch_run(LrBatch *batch);
 extern void lr_batch_clear(LrBatch *batch);
 extern void lr_step_run(LrStep *step, LrRun *run);
 extern void lr_run_apply_stops(LrStep *step, LrRun *run);
+extern bool lr_prerequisites_met(const LrStep *step, const LrRun *run);
 
 extern bytea *lr_run_evidence(const LrRun *run);
 

@@ -20,7 +20,7 @@
 
 #define MAX_STEPS 32
 
-static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "justifications", NULL};
+static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
 static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", NULL};
 static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
 static const char *const rule_members[] = {"name", "priority", "when", "pool", "owner", "outcome", "reason", "agents", "skills", "prerequisites",
@@ -38,12 +38,6 @@ typedef struct Compilation
 	bool		assigns;		/* a step does */
 } Compilation;
 
-typedef struct RuleName
-{
-	const char *name;
-	int			number;
-} RuleName;
-
 static void read_header(Compilation *c, json_t *document);
 static void make_scope(Compilation *c, json_t *steps, const char *timezone);
 static void read_step(Compilation *c, json_t *json, int number);
@@ -56,7 +50,6 @@ static LrCondition *read_condition(LrMembers *members, const LrScope *scope, jso
 static void read_rules(Compilation *c, json_t *rules);
 static void mark_raising(LrPolicy *policy);
 static void use_pinned_reads(Compilation *c);
-static void check_names(Compilation *c, RuleName *names, int n);
 static bool read_rule(Compilation *c, json_t *json, int number);
 static void read_target(Compilation *c, json_t *json, LrRule *rule, const char *place);
 static int	find_pool(Compilation *c, const char *name, const char *place);
@@ -108,7 +101,10 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	if (pins)
 		use_pinned_reads(&c);
 	else
+	{
 		read_rules(&c, lr_json_array(document, "rules", false, "", mistakes));
+		lr_tests_check(policy, document, c.members, c.pools, mistakes);
+	}
 	if (pins)
 		check_types(&c);
 	return policy;
@@ -136,7 +132,7 @@ read_rules(Compilation *c, json_t *rules)
 {
 	LrPolicy   *policy = c->policy;
 	int			n = rules ? (int) json_array_size(rules) : 0;
-	RuleName   *names = palloc(sizeof(RuleName) * Max(n, 1));
+	LrPlacedName   *names = palloc(sizeof(LrPlacedName) * Max(n, 1));
 	int			nnames = 0;
 
 	c->members = lr_members_begin(policy, c->pins == NULL, c->mistakes);
@@ -147,9 +143,10 @@ read_rules(Compilation *c, json_t *rules)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (read_rule(c, json_array_get(rules, i), i))
-			names[nnames++] = (RuleName) {.name = json_string_value(json_object_get(json_array_get(rules, i), "name")),.number = i};
+			names[nnames++] = (LrPlacedName) {.name = json_string_value(json_object_get(json_array_get(rules, i), "name")),.number = i};
 	}
-	check_names(c, names, nnames);
+	/* records name rules */
+	lr_names_check("rules", names, nnames, "Records name rules: each needs a name of its own.", c->mistakes);
 	qsort(policy->rules, policy->nrules, sizeof(LrRule), policy->hit_policy == LR_HIT_FIRST ? compare_numbers : compare_rules);
 	if (policy->nrules > 0 && policy->nsteps > 0 && !c->assigns)
 		lr_mistake(c->mistakes, "rules", "Add the step {\"capability\": \"assignOwner\"}.", "are never used: no step assigns");
@@ -193,6 +190,7 @@ use_pinned_reads(Compilation *c)
 	json_array_foreach(json_object_get(pin, "keys"), i, name)
 		policy->keys = lappend(policy->keys, pstrdup(json_string_value(name)));
 	policy->reads_all_keys |= json_is_true(json_object_get(pin, "reads_all_keys"));
+	policy->conditions_read_all_keys |= json_is_true(json_object_get(pin, "conditions_read_all_keys"));
 	policy->timezone_matters |= json_is_true(json_object_get(pin, "timezone_matters"));
 	policy->rules_may_raise = json_is_true(json_object_get(pin, "may_raise"));
 	mark_raising(policy);
@@ -208,16 +206,16 @@ use_pinned_reads(Compilation *c)
 	}
 }
 
-/* Records name rules: each that is switched on needs a name of its own. */
-static void
-check_names(Compilation *c, RuleName *names, int n)
+/* Notes names that several members of a list have; hint says why each needs one of its own. */
+void
+lr_names_check(const char *list, LrPlacedName *names, int n, const char *hint, LrMistakes *mistakes)
 {
-	qsort(names, n, sizeof(RuleName), compare_names);
+	qsort(names, n, sizeof(LrPlacedName), compare_names);
 	for (int i = 1; i < n; i++)
 	{
 		if (strcmp(names[i].name, names[i - 1].name) == 0)
-			lr_mistake(c->mistakes, lr_place(lr_place_at("rules", names[i].number), "name"), "Records name rules: each needs a name of its own.",
-					   "\"%s\" is taken by rules[%d]", names[i].name, names[i - 1].number);
+			lr_mistake(mistakes, lr_place(lr_place_at(list, names[i].number), "name"), hint, "\"%s\" is taken by %s[%d]", names[i].name, list,
+					   names[i - 1].number);
 	}
 }
 
@@ -269,6 +267,7 @@ read_step(Compilation *c, json_t *json, int number)
 	const char *on_error;
 
 	step->number = number;
+	step->json = json;
 	step->capability = "";
 	if (!json_is_object(json))
 	{
@@ -594,6 +593,7 @@ add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads)
 		add_key(policy, lfirst(cell));
 	policy->types = list_concat_unique_oid(policy->types, condition->types);
 	policy->reads_all_keys |= condition->reads_all_keys;
+	policy->conditions_read_all_keys |= condition->reads_all_keys;
 	policy->timezone_matters |= condition->timezone_matters;
 }
 
@@ -641,8 +641,8 @@ pinned(Compilation *c, const char *kind, int number)
 static int
 compare_names(const void *a, const void *b)
 {
-	const RuleName *one = a;
-	const RuleName *other = b;
+	const LrPlacedName *one = a;
+	const LrPlacedName *other = b;
 	int			result = strcmp(one->name, other->name);
 
 	return result ? result : one->number - other->number;
@@ -714,9 +714,10 @@ append_reads(const LrPolicy *policy, StringInfo json)
 	bool		first = true;
 	ListCell   *cell;
 
-	appendStringInfo(json, "{\"count\": %d, \"may_raise\": %s, \"timezone_matters\": %s, \"reads_all_keys\": %s, \"reads\": [", policy->nrules,
+	appendStringInfo(json, "{\"count\": %d, \"may_raise\": %s, \"timezone_matters\": %s, \"reads_all_keys\": %s,"
+					 " \"conditions_read_all_keys\": %s, \"reads\": [", policy->nrules,
 					 policy->rules_may_raise ? "true" : "false", policy->timezone_matters ? "true" : "false",
-					 policy->reads_all_keys ? "true" : "false");
+					 policy->reads_all_keys ? "true" : "false", policy->conditions_read_all_keys ? "true" : "false");
 	while ((fact = bms_next_member(policy->rule_reads, fact)) >= 0)
 	{
 		appendStringInfoString(json, first ? "" : ", ");

@@ -91,6 +91,7 @@ extern int64 lr_order_place(Oid type, Datum value);
 extern LrScope *lr_scope_make(char **extra, int nextra, const char *timezone);
 extern int	lr_fact_find(const LrScope *scope, const char *name);
 extern const char *lr_fact_name(const LrScope *scope, int fact);
+extern void lr_facts_read(const LrScope *scope, json_t *lead, bool strict, Datum *values, bool *isnull);
 extern bool lr_fact_from_json(const LrScope *scope, int fact, json_t *json, Datum *value);
 extern const char *lr_condition_member(json_t *object, const char *place, LrMistakes *mistakes);
 extern LrCondition *lr_condition_parse(const char *text, const LrScope *scope, const char *place, LrMistakes *mistakes);

@@ -314,13 +314,10 @@ read_moment(LrMembers *members, json_t *json, const char *member, const char *pl
 	const char *text = lr_json_string(json, member, false, place, members->mistakes);
 	Datum		value;
 	char	   *problem;
-	bool		dated = text != NULL;
 
 	if (text == NULL)
 		return false;
-	for (int i = 0; dated && i < 10; i++)
-		dated = i == 4 || i == 7 ? text[i] == '-' : isdigit((unsigned char) text[i]);
-	if (!dated)
+	if (!lr_begins_with_date(text))
 		lr_mistake(members->mistakes, lr_place(place, member), hint, "\"%s\" is no fixed date", text);
 	else if (!read_value(members, timestamptz_in, text, &value, &problem))
 		lr_mistake(members->mistakes, lr_place(place, member), hint, "%s", problem);
@@ -330,6 +327,18 @@ read_moment(LrMembers *members, json_t *json, const char *member, const char *pl
 		return true;
 	}
 	return false;
+}
+
+/* Tells whether a text begins with a date in digits, year first. */
+bool
+lr_begins_with_date(const char *text)
+{
+	for (int i = 0; i < 10; i++)
+	{
+		if (i == 4 || i == 7 ? text[i] != '-' : !isdigit((unsigned char) text[i]))
+			return false;
+	}
+	return true;
 }
 
 static void

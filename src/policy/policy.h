@@ -22,6 +22,7 @@ typedef struct LrStop
 typedef struct LrStep
 {
 	int			number;			/* place in the policy, from 0 */
+	json_t	   *json;			/* as the document has it */
 	char	   *capability;
 	const LrBuiltin *builtin;	/* NULL for other agents */
 	LrAgent    *agent;
@@ -90,6 +91,7 @@ typedef struct LrPolicy
 	List	   *keys;			/* members of attributes that anything reads */
 	List	   *types;			/* users' enums and domains that anything uses */
 	bool		reads_all_keys;
+	bool		conditions_read_all_keys;	/* rules or stop conditions do, not only agents */
 	bool		timezone_matters;
 	json_t	   *justifications; /* attribute to reason, or NULL */
 } LrPolicy;
@@ -107,7 +109,14 @@ extern void lr_types_to_json(List *types, StringInfo json);
 extern Oid	lr_type_by_name(const char *name);
 
 /* compile.c */
+typedef struct LrPlacedName
+{
+	const char *name;
+	int			number;			/* place in its list */
+} LrPlacedName;
+
 extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes);
+extern void lr_names_check(const char *list, LrPlacedName *names, int n, const char *hint, LrMistakes *mistakes);
 extern char *lr_policy_pins(const LrPolicy *policy);
 extern LrCondition *lr_rule_read_condition(LrPolicy *policy, json_t *json, const char *place, LrMistakes *mistakes);
 extern void lr_policy_index(LrPolicy *policy);
@@ -121,8 +130,21 @@ extern LrHitPolicy lr_read_hit_policy(json_t *document, LrMistakes *mistakes);
 extern void lr_members_read(LrMembers *members, json_t *json, LrRule *rule, const char *place);
 extern void lr_members_read_dates(LrMembers *members, json_t *json, LrRule *rule, const char *place);
 extern int	lr_members_find_owner(LrMembers *members, const char *reference, const char *place);
+extern bool lr_begins_with_date(const char *text);
 extern char *lr_owner_pool_name(const char *reference);
 extern void lr_make_owner_pools(LrPolicy *policy);
+
+/* tests.c */
+extern void lr_tests_check(const LrPolicy *policy, json_t *document, LrMembers *members, json_t *pools, LrMistakes *mistakes);
+
+/* run_tests.c */
+typedef struct LrFailedTest
+{
+	char	   *name;
+	char	   *difference;		/* JSON: of each member that came out otherwise, what was expected and what came */
+} LrFailedTest;
+
+extern List *lr_policy_failed_tests(LrPolicy *policy, json_t *document);
 
 /* protected.c */
 extern json_t *lr_read_justifications(json_t *document, LrMistakes *mistakes);
@@ -134,6 +156,7 @@ extern void lr_check_protected_model(const Bitmapset *reads, List *keys, bool re
 extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, int *version);
 extern void lr_policy_load_rules(LrPolicy *policy, Datum stored);
 extern void lr_policy_reindex(LrPolicy *policy);
+extern json_t *lr_rule_json(const LrPolicy *policy, int number);
 extern LrCondition *lr_rule_condition(LrPolicy *policy, int number);
 
 /* rules.c */

@@ -52,9 +52,9 @@ lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pin
 		return -lr_sql_int32(0, 1, 0);
 	}
 	values[6] = index_datum(policy);
-	lr_sql("INSERT INTO leadroute.policy_versions (policy_id, version, frame, pins, rules_hash, content_hash, rule_index, index_hash, reason, published_by)"
+	lr_sql("INSERT INTO leadroute.policy_versions (policy_id, version, frame, pins, rules_hash, content_hash, rule_index, index_hash, reason, published_by, tests)"
 		   " SELECT $1, coalesce(max(version), 0) + 1, leadroute.without_rules($2), $3, $6,"
-		   " leadroute.content_hash(leadroute.without_rules($2), $3, $6), $7, sha256($7), $4, $5"
+		   " leadroute.content_hash(leadroute.without_rules($2), $3, $6), $7, sha256($7), $4, $5, CASE jsonb_typeof($2 -> 'tests') WHEN 'array' THEN $2 -> 'tests' END"
 		   " FROM leadroute.policy_versions WHERE policy_id = $1 RETURNING policy_version_id, version", false, 7, types, values, nulls);
 	version_id = lr_sql_int32(0, 1, 0);
 	*version = lr_sql_int32(0, 2, 0);
@@ -134,17 +134,15 @@ lr_policy_reindex(LrPolicy *policy)
 	MemoryContextDelete(scratch);
 }
 
-/* Reads the condition of one rule of a published version, in the current memory context. */
-LrCondition *
-lr_rule_condition(LrPolicy *policy, int number)
+/* Reads one rule of a published version, in the current memory context. */
+json_t *
+lr_rule_json(const LrPolicy *policy, int number)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	LrIdentity	identity;
-	LrMistakes	mistakes = {NIL};
 	Oid			types[] = {INT4OID, INT4OID};
 	Datum		values[] = {Int32GetDatum(policy->version_id), Int32GetDatum(number)};
 	json_t	   *json = NULL;
-	LrCondition *condition;
 	bool		isnull;
 
 	lr_sql_begin(&identity);
@@ -160,7 +158,16 @@ lr_rule_condition(LrPolicy *policy, int number)
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("rule %d of version %d of policy \"%s\" is missing from leadroute.policy_rules", number, policy->version, policy->name),
 				errhint("Restore the row: decisions depend on it."));
-	condition = lr_rule_read_condition(policy, json, lr_place_at("rules", number), &mistakes);
+	return json;
+}
+
+/* Reads the condition of one rule of a published version, in the current memory context. */
+LrCondition *
+lr_rule_condition(LrPolicy *policy, int number)
+{
+	LrMistakes	mistakes = {NIL};
+	LrCondition *condition = lr_rule_read_condition(policy, lr_rule_json(policy, number), lr_place_at("rules", number), &mistakes);
+
 	lr_mistakes_raise(&mistakes, psprintf("version %d of policy \"%s\", as published,", policy->version, policy->name));
 	return condition;
 }

@@ -83,7 +83,37 @@ extern LrEvidence *lr_evidence_read(const char *data, int length, const LrPolicy
 extern const char *lr_evidence_stable(const char *data, int length, int *stable_length);
 extern void lr_fact_digest(int key_id, int fact, Datum value, unsigned char *digest);
 
+/* restore.c */
+typedef struct LrEntry
+{
+	int64		lead_id;
+	TimestampTz as_of;
+	int64		turn;			/* -1 for null */
+	double		score;			/* NaN for null */
+	int			source_id;
+	int			policy_version_id;
+	int			key_id;
+	int			rule_no;		/* -1 for null */
+	int			pool_id;
+	int			pool_revision_id;
+	int			owner_id;
+	char	   *outcome;
+	char	   *reason_code;
+	bytea	   *evidence;
+	char	   *environment;	/* JSON */
+} LrEntry;
+
+extern LrEntry *lr_entry_load(int64 run_id);
+extern void lr_restore_entry(LrRun *run, const LrEntry *entry, const LrEvidence *evidence, Bitmapset **unavailable);
+extern bool lr_restore_needs_row(const LrEvidence *evidence, const Bitmapset *wanted);
+extern void lr_restore_attributes(LrRun *run, const LrEvidence *evidence, const Bitmapset *wanted, int key_id, const Datum *current,
+								  const bool *current_isnull, Bitmapset **unavailable);
+extern bool lr_restore_has_members(const LrEvidence *evidence, List *keys, bool reads_all_keys);
+extern void lr_restore_members(LrRun *run, const LrEvidence *evidence);
+extern void lr_restore_step(LrRun *run, LrStep *step, const LrEvidenceStep *recorded);
+
 /* unfold.c */
+extern void lr_steps_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
 extern void lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
 
 /* recording.c: the tables of the record, open for the batches of one statement */

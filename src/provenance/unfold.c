@@ -93,7 +93,15 @@ lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringIn
 	if (evidence->unreadable >= 0)
 		appendStringInfo(json, ", \"unreadable\": {\"attribute\": \"%s\", \"sqlstate\": \"%s\"}", lr_facts[evidence->unreadable].name,
 						 evidence->unreadable_sqlstate);
-	appendStringInfoString(json, ", \"steps\": [");
+	appendStringInfoString(json, ", \"steps\": ");
+	lr_steps_to_json(evidence, policy, json);
+}
+
+/* Appends the steps, as an array. */
+void
+lr_steps_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json)
+{
+	appendStringInfoChar(json, '[');
 	for (int i = 0; i < evidence->nsteps; i++)
 	{
 		const LrStep *step = &policy->steps[i];

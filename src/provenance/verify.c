@@ -20,33 +20,10 @@
 
 PG_FUNCTION_INFO_V1(leadroute_recompute_decision);
 
-typedef struct Entry
-{
-	int64		lead_id;
-	TimestampTz as_of;
-	int64		turn;			/* -1 for null */
-	double		score;			/* NaN for null */
-	int			source_id;
-	int			policy_version_id;
-	int			key_id;
-	int			rule_no;		/* -1 for null */
-	int			pool_id;
-	int			pool_revision_id;
-	int			owner_id;
-	char	   *outcome;
-	char	   *reason_code;
-	bytea	   *evidence;
-	char	   *environment;	/* JSON */
-} Entry;
-
-static Entry *load_entry(int64 run_id);
-static void restore_attributes(LrRun *run, const Entry *entry, const LrEvidence *evidence, Bitmapset **unavailable);
-static bool read_current(LrRun *run, const Entry *entry, bool *isnull, Datum *values);
-static void repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const Entry *entry);
-static bool stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const Entry *entry);
-static void restore_step(LrRun *run, const LrStep *step, const LrEvidenceStep *recorded);
-static void keep_recorded_target(LrRun *run, const Entry *entry);
-static void repeat_assignment(LrRun *run, const Entry *entry);
+static void repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const LrEntry *entry);
+static bool stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const LrEntry *entry);
+static void keep_recorded_target(LrRun *run, const LrEntry *entry);
+static void repeat_assignment(LrRun *run, const LrEntry *entry);
 static void append_decision(StringInfo json, const char *outcome, const char *reason, double score, int rule_no, int pool_id, int64 turn,
 							int owner_id, const LrPolicy *policy);
 static Datum json_datum(StringInfo json);
@@ -56,7 +33,7 @@ Datum
 leadroute_recompute_decision(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Entry	   *entry;
+	LrEntry    *entry;
 	LrPolicy   *policy;
 	LrEvidence *evidence;
 	LrBatch		batch;
@@ -73,7 +50,7 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	LrEvidence *again;
 
 	InitMaterializedSRF(fcinfo, 0);
-	entry = load_entry(PG_GETARG_INT64(0));
+	entry = lr_entry_load(PG_GETARG_INT64(0));
 	policy = lr_policy_hold(entry->policy_version_id);
 	evidence = lr_evidence_read(VARDATA_ANY(entry->evidence), VARSIZE_ANY_EXHDR(entry->evidence), policy);
 
@@ -81,7 +58,7 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	batch.verifying = true;
 	run = lr_batch_add(&batch);
 	run->lead_id = entry->lead_id;
-	restore_attributes(run, entry, evidence, &unavailable);
+	lr_restore_entry(run, entry, evidence, &unavailable);
 	run->attributes_length = (int) (VARDATA_ANY(entry->evidence) + evidence->attributes_length - evidence->stable);
 	appendBinaryStringInfo(&batch.attributes, evidence->stable, run->attributes_length);
 	repeat_steps(run, evidence, &unavailable, entry);
@@ -113,125 +90,9 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-static Entry *
-load_entry(int64 run_id)
-{
-	MemoryContext memory = CurrentMemoryContext;
-	MemoryContext saved;
-	LrIdentity	identity;
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(run_id)};
-	Entry	   *entry;
-	bool		isnull;
-
-	lr_sql_begin(&identity);
-	if (lr_sql_kept(LR_PLAN_RECORDED,
-					"SELECT e.lead_id, e.as_of, e.turn, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.pool_revision_id,"
-					" e.owner_id, e.outcome, e.reason_code, e.evidence, e.score,"
-					" jsonb_build_object('engine', x.engine, 'server', x.server, 'libc', x.libc, 'collation', x.\"collation\", 'tzdata', x.tzdata,"
-					" 'encoding', x.encoding)"
-					" FROM leadroute.entries e LEFT JOIN leadroute.environments x USING (environment_id)"
-					" WHERE e.run_id = $1 ORDER BY e.entry_no DESC LIMIT 1", 1, types, values, NULL) == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("decision " INT64_FORMAT " does not exist", run_id),
-				errhint("See the column decision_id of leadroute.decisions."));
-	saved = MemoryContextSwitchTo(memory);
-	entry = palloc0(sizeof(Entry));
-	entry->lead_id = lr_sql_int64(0, 1, 0);
-	entry->as_of = DatumGetTimestampTz(lr_sql_datum(0, 2, &isnull));
-	entry->turn = lr_sql_int64(0, 3, -1);
-	entry->source_id = lr_sql_int32(0, 4, 0);
-	entry->policy_version_id = lr_sql_int32(0, 5, 0);
-	entry->key_id = lr_sql_int32(0, 6, 0);
-	entry->rule_no = lr_sql_int32(0, 7, -1);
-	entry->pool_id = lr_sql_int32(0, 8, 0);
-	entry->pool_revision_id = lr_sql_int32(0, 9, 0);
-	entry->owner_id = lr_sql_int32(0, 10, 0);
-	entry->outcome = pstrdup(lr_sql_text(0, 11));
-	entry->reason_code = pstrdup(lr_sql_text(0, 12));
-	entry->evidence = DatumGetByteaPCopy(lr_sql_datum(0, 13, &isnull));
-	entry->score = DatumGetFloat8(lr_sql_datum(0, 14, &isnull));
-	if (isnull)
-		entry->score = get_float8_nan();
-	entry->environment = pstrdup(lr_sql_text(0, 15));
-	MemoryContextSwitchTo(saved);
-	lr_sql_end(&identity);
-	return entry;
-}
-
-/* Gives a run the attributes that the recorded one had; notes those that are not to be had any more. */
-static void
-restore_attributes(LrRun *run, const Entry *entry, const LrEvidence *evidence, Bitmapset **unavailable)
-{
-	Datum		current[LR_N_ATTRIBUTES];
-	bool		current_isnull[LR_N_ATTRIBUTES];
-	bool		needed = false;
-
-	run->unreadable = evidence->unreadable;
-	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
-	{
-		const LrEvidenceAttribute *attribute = &evidence->attributes[i];
-
-		if (attribute->known && attribute->class == LR_CLASS_PLAIN)
-			lr_run_set(run, i, attribute->value);
-		needed |= attribute->known && attribute->class != LR_CLASS_PLAIN;
-	}
-	if (!needed)
-		return;
-	if (!read_current(run, entry, current_isnull, current))
-		memset(current_isnull, true, sizeof(current_isnull));
-	for (int i = 0; i < LR_N_ATTRIBUTES; i++)
-	{
-		const LrEvidenceAttribute *attribute = &evidence->attributes[i];
-		unsigned char digest[LR_DIGEST_LENGTH];
-
-		if (!attribute->known || attribute->class == LR_CLASS_PLAIN)
-			continue;
-		if (!current_isnull[i])
-		{
-			lr_fact_digest(entry->key_id, i, current[i], digest);
-			if (memcmp(digest, attribute->digest, sizeof(digest)) == 0)
-			{
-				lr_run_set(run, i, current[i]);
-				continue;
-			}
-		}
-		*unavailable = bms_add_member(*unavailable, i);
-	}
-}
-
-/* Reads the lead's row as it is now; false if it is gone. */
-static bool
-read_current(LrRun *run, const Entry *entry, bool *isnull, Datum *values)
-{
-	LrSource   *source = lr_source_by_id(entry->source_id);
-	TupleTableSlot *slot;
-	bool		found;
-	LrRun		reading = *run;
-	MemoryContext saved = MemoryContextSwitchTo(run->batch->memory);
-
-	if (source == NULL)
-	{
-		MemoryContextSwitchTo(saved);
-		return false;
-	}
-	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
-	found = lr_lead_fetch(source, entry->lead_id, false, slot);
-	if (found)
-	{
-		reading.values = values;
-		reading.isnull = isnull;
-		lr_lead_read(source, slot, &reading);
-	}
-	/* values point into the slot's tuple, which goes with the batch's memory */
-	MemoryContextSwitchTo(saved);
-	return found;
-}
-
 /* Repeats the steps that can be repeated, and restores the others; then the assignment. */
 static void
-repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const Entry *entry)
+repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const LrEntry *entry)
 {
 	LrPolicy   *policy = run->batch->policy;
 	int			nest = policy->timezone_matters ? lr_settings_enter(policy->scope->timezone) : -1;
@@ -252,12 +113,10 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, co
 		/* what was filled in counts as gone where somebody reads it */
 		*unavailable = bms_add_members(*unavailable, bms_intersect(reads, run->missing));
 		repeatable = step->builtin && step->builtin->recomputable && !bms_overlap(reads, *unavailable);
-		if (!repeatable && recorded->status == LR_STEP_FAILED)
-			lr_run_fail(run, step, MAKE_SQLSTATE(recorded->sqlstate[0], recorded->sqlstate[1], recorded->sqlstate[2], recorded->sqlstate[3],
-												 recorded->sqlstate[4]), recorded->place[0] ? recorded->place : NULL);
-		else if (!repeatable && recorded->status == LR_STEP_DONE)
+		if (!repeatable && recorded->status != LR_STEP_SKIPPED)
+			lr_restore_step(run, step, recorded);
+		if (!repeatable && recorded->status == LR_STEP_DONE)
 		{
-			restore_step(run, step, recorded);
 			if (step->builtin == &lr_assign_owner)
 				keep_recorded_target(run, entry);
 			else if (!bms_overlap(step->stop_reads, *unavailable))
@@ -284,7 +143,7 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, co
 
 /* Tells from the record whether a run ended with a step by a stop condition: nothing behind it ran, and no rule decided. */
 static bool
-stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const Entry *entry)
+stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const LrEntry *entry)
 {
 	for (int i = step->number + 1; i < policy->nsteps; i++)
 	{
@@ -294,22 +153,9 @@ stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep 
 	return entry->rule_no < 0 && strcmp(entry->reason_code, "no_step_assigns") != 0;
 }
 
-static void
-restore_step(LrRun *run, const LrStep *step, const LrEvidenceStep *recorded)
-{
-	run->steps[step->number].status = LR_STEP_DONE;
-	for (int i = 0; i < step->nfacts; i++)
-	{
-		if (recorded->known & (1u << i))
-			lr_run_set(run, step->first_fact + i, recorded->values[i]);
-	}
-	if (step->builtin && step->builtin->restore)
-		step->builtin->restore(step, run, recorded->detail, recorded->detail_length);
-}
-
 /* What was decided on an attribute that is gone stands as it is recorded. */
 static void
-keep_recorded_target(LrRun *run, const Entry *entry)
+keep_recorded_target(LrRun *run, const LrEntry *entry)
 {
 	LrPolicy   *policy = run->batch->policy;
 
@@ -322,7 +168,7 @@ keep_recorded_target(LrRun *run, const Entry *entry)
 
 /* Gives the lead to whoever had the recorded turn among the recorded members. */
 static void
-repeat_assignment(LrRun *run, const Entry *entry)
+repeat_assignment(LrRun *run, const LrEntry *entry)
 {
 	LrPool	   *pool = entry->pool_revision_id ? lr_pool_of_revision(entry->pool_revision_id) : NULL;
 

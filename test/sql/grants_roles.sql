@@ -4,7 +4,7 @@
 SET client_min_messages = warning;
 SELECT string_agg(CASE WHEN has_function_privilege(r.rolname, p.oid, 'EXECUTE') THEN left(replace(r.rolname, 'leadroute_', ''), 3) ELSE '---' END, ' ' ORDER BY r.i) AS may_execute, p.proname AS function
 FROM pg_proc p, unnest(ARRAY['leadroute_author', 'leadroute_approver', 'leadroute_operator', 'leadroute_agent', 'leadroute_auditor']) WITH ORDINALITY AS r (rolname, i)
-WHERE p.pronamespace = 'leadroute'::regnamespace GROUP BY p.oid, p.proname ORDER BY p.proname COLLATE "C";
+WHERE p.pronamespace = 'leadroute'::regnamespace GROUP BY p.oid, p.proname, p.pronargs ORDER BY p.proname COLLATE "C", p.pronargs;
 -- r for SELECT, a for INSERT, w for UPDATE, d for DELETE, D for TRUNCATE
 SELECT c.relname AS relation, string_agg(left(replace(r.rolname, 'leadroute_', ''), 3) || ':' || coalesce(nullif(concat(CASE WHEN has_table_privilege(r.rolname, c.oid, 'SELECT') THEN 'r' END, CASE WHEN has_table_privilege(r.rolname, c.oid, 'INSERT') THEN 'a' END,
        CASE WHEN has_table_privilege(r.rolname, c.oid, 'UPDATE') THEN 'w' WHEN has_any_column_privilege(r.rolname, c.oid, 'UPDATE') THEN '(w)' END, CASE WHEN has_table_privilege(r.rolname, c.oid, 'DELETE') THEN 'd' END,

@@ -48,6 +48,18 @@ is( $standby->safe_psql('leads', q{SELECT count(*) > 0, min(verdict) FROM leadro
 like($standby->safe_psql('leads', q{SELECT place FROM leadroute.policy_mistakes('{"leadroute": 1, "steps": []}')}, extra_params => [ '-U', 'author' ]),
 	qr/^steps$/m, 'an author can check a document there');
 
+my $moves = q{SELECT sum(leads), sum(leads) - (SELECT count(*) FROM leadroute.decisions WHERE current AND policy = 'default') FROM leadroute.backtest_policy('default', NULL, '-infinity')};
+is($standby->safe_psql('leads', $moves, extra_params => [ '-U', 'auditor' ]), $primary->safe_psql('leads', $moves), 'an auditor can decide history again there');
+like($standby->safe_psql('leads', $moves), qr/^[1-9]\d*\|0$/, 'all of it');
+is( $standby->safe_psql('leads', q{SELECT count(*) FROM (SELECT x.* FROM leadroute.decisions d, LATERAL leadroute.explain_rule(d.decision_id, d.rule) x WHERE d.rule IS NOT NULL AND x.note = 'it decided' AND x.truth = 'true') AS x
+		HAVING count(*) = (SELECT count(*) FROM leadroute.decisions WHERE rule IS NOT NULL)}, extra_params => [ '-U', 'auditor' ]) > 0 ? 1 : 0,
+	1, 'and have the rules that decided explained');
+is( $standby->safe_psql('leads', q{SELECT outcome, pool FROM leadroute.evaluate_policy('default', '{"email": "x@acme.example", "country": "DE", "consent": true, "company_size": 900}')},
+		extra_params => [ '-U', 'author' ]),
+	'assigned|enterprise', 'an author can try a lead there');
+is($standby->safe_psql('leads', q{SELECT count(*) FROM leadroute.rule_coverage('default') WHERE decisions > 0}, extra_params => [ '-U', 'author' ]) > 0 ? 1 : 0, 1,
+	'and see what rules are good for');
+
 # What writes is refused, as read-only, whatever it is.
 my %refused = (
 	'an insert' => q{INSERT INTO leads (email, country, consent) VALUES ('x@acme.example', 'DE', true)},

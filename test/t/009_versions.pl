@@ -64,7 +64,18 @@ y@acme.example
 	entry_evidence => [ q{SELECT leadroute.entry_evidence(evidence, policy_version_id) FROM leadroute.entries} ],
 	entry_steps => [ q{SELECT * FROM leadroute.provenance}, q{SELECT leadroute.explain_decision(min(decision_id)) FROM leadroute.decisions} ],
 	recompute_decision => [ q{SELECT leadroute.verify_decision(min(decision_id)) FROM leadroute.decisions} ],
-	generate_leads => [ q{SELECT * FROM leadroute.generate_leads(1)} ]);
+	generate_leads => [ q{SELECT * FROM leadroute.generate_leads(1)} ],
+	match_version_rules => [ q{SELECT * FROM leadroute.match_rules('default', 1, '{}')} ],
+	measure_version_rules => [ q{SELECT * FROM leadroute.measure_version_rules(1, '{}', 1, true)} ],
+	version_rule_index => [ q{SELECT * FROM leadroute.rule_index('default')} ],
+	rebuild_version_rule_index => [ q{SELECT leadroute.rebuild_rule_index('default')} ],
+	evaluate_version => [
+		q{SELECT * FROM leadroute.evaluate_policy('default', '{}')}, q{SELECT * FROM leadroute.evaluate_document('{}', '{}')}
+	],
+	run_tests => [ q{SELECT * FROM leadroute.run_document_tests('{"tests": [{}]}')}, q{SELECT * FROM leadroute.run_tests(1, NULL, '[]')} ],
+	backtest_decisions => [ q{SELECT * FROM leadroute.backtest_policy('default', 1, '-infinity')}, q{SELECT * FROM leadroute.backtest_document('default', '{}', '-infinity')} ],
+	explain_rule => [ q{SELECT leadroute.explain_rule(min(decision_id), 'x') FROM leadroute.decisions} ],
+	explain_version_rule => [ q{SELECT * FROM leadroute.explain_rule('default', 1, 'x', '{}')} ]);
 
 my @functions = split /\n/, $node->safe_psql(
 	'postgres', q{
