@@ -206,9 +206,10 @@ typedef enum LrSide
 
 extern const char *const lr_bound_names[LR_N_BOUNDS];
 extern LrTrial *lr_trial_running(const char *policy);
+extern List *lr_trials_running(void);
 extern LrSide lr_trial_side(const LrTrial *trial, const struct LrRun *run);
-extern bool lr_trial_end(int trial_id, const char *how, const char *reason, Oid user);
-extern void lr_trial_end_with_baseline(int policy_id, const char *reason);
+extern bool lr_trial_end(int trial_id, const char *how, const char *reason);
+extern void lr_trial_end_with_baseline(int policy_id, const char *reason, Oid caller);
 
 /* bounds.c */
 extern void lr_bounds_read(LrTrial *trial, json_t *bounds, LrMistakes *mistakes);

@@ -229,7 +229,7 @@ activate(int policy_id, int version_id, int previous, const char *act, const cha
 	lr_sql("UPDATE leadroute.policies SET active_version_id = $2 WHERE policy_id = $1", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 	/* what a trial compares with is gone */
-	lr_trial_end_with_baseline(policy_id, "another version became active");
+	lr_trial_end_with_baseline(policy_id, "another version became active", caller);
 	lr_record_act(act, policy_id, version_id, 0, previous, reason, caller);
 }
 
