@@ -386,7 +386,7 @@ BEGIN
 
     IF d.pool_revision_id IS NOT NULL THEN
         SELECT string_agg(format('%s (%s%s)', coalesce(o.reference, '#' || m.owner_id), CASE WHEN m.available THEN format('weight %s', m.weight) ELSE 'unavailable' END,
-                          CASE WHEN m.owner_id = d.owner_id THEN format(', whose turn it was: turn %s', d.turn) ELSE '' END), ', ' ORDER BY m.place)
+                          CASE WHEN m.owner_id = d.owner_id THEN format(', whose turn it %s: turn %s', CASE WHEN d.mode IN ('shadow', 'observed') THEN 'would have been' ELSE 'was' END, d.turn) ELSE '' END), ', ' ORDER BY m.place)
         INTO members
         FROM (SELECT u.*, row_number() OVER () AS place
               FROM leadroute.pool_revisions r, unnest(r.owner_ids, r.weights, r.available) AS u (owner_id, weight, available)
