@@ -161,7 +161,7 @@ CREATE FUNCTION leadroute.wilson_interval(successes bigint, trials bigint, OUT l
 AS $$
     SELECT greatest((p + z * z / (2 * n) - z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n), 0),
            least((p + z * z / (2 * n) + z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n), 1)
-    FROM (SELECT nullif(trials, 0)::double precision AS n, successes / nullif(trials, 0)::double precision AS p, 1.959963984540054 AS z) AS x
+    FROM (SELECT trials::double precision AS n, successes / trials::double precision AS p, 1.959963984540054 AS z WHERE trials > 0) AS x
 $$;
 COMMENT ON FUNCTION leadroute.wilson_interval(bigint, bigint) IS
     'Returns the 95 % confidence interval of a rate, from 0 to 1, by Wilson''s score; null for no trials at all. successes: how many of the trials succeeded.';
@@ -181,7 +181,8 @@ AS $$
         SELECT DISTINCT ON (e.lead_id) e.* FROM leadroute.entries e
         WHERE e.source_id = trial_leads.source_id AND e.mode = 'o' ORDER BY e.lead_id, e.as_of DESC, e.run_id DESC
     ), lead_rows AS MATERIALIZED (
-        SELECT r.lead_id, r.baseline_owner, t.baseline_owner IS NOT NULL AS compared
+        SELECT r.lead_id, r.baseline_owner,
+               EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.relation AND a.attname = t.baseline_owner AND NOT a.attisdropped) AS compared
         FROM leadroute.attached_tables t CROSS JOIN LATERAL leadroute.attached_rows(t.relation) r WHERE t.source_id = trial_leads.source_id
     ), decided AS (
         SELECT CASE WHEN l.mode IN ('c', 's') THEN 'candidate' ELSE 'baseline' END AS side, l.* FROM latest l
