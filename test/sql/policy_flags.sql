@@ -119,8 +119,10 @@ SELECT pins ? 'flags' AS pins_flags, flags FROM runs JOIN leadroute.policy_versi
 UPDATE leadroute.entries SET evidence = '\x01'::bytea || set_byte(substr(evidence, 2, 4), 0, get_byte(evidence, 1) - 1) || substr(evidence, 6, 27) || substr(evidence, 34)
     WHERE run_id = (SELECT run_id FROM runs WHERE id = 'old');
 SELECT get_byte(evidence, 0) AS version, leadroute.entry_evidence(evidence, policy_version_id) - 'attributes' AS evidence, v.verdict FROM runs r, LATERAL leadroute.verify_decision(r.run_id) v WHERE id = 'old';
+BEGIN;
 UPDATE leadroute.entries SET evidence = set_byte(evidence, 0, 3) WHERE run_id = (SELECT run_id FROM runs WHERE id = 'old');
 SELECT flags FROM runs WHERE id = 'old';
+ROLLBACK;
 DELETE FROM leads WHERE id = 'old';
 
 -- a flag in use is not dropped; one that an old version reads is off when that version comes back
