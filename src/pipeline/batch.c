@@ -225,7 +225,7 @@ lr_step_run(LrStep *step, LrRun *run)
 {
 	LrStepResult *result = &run->steps[step->number];
 
-	if (step->flag >= 0 && !DatumGetBool(run->values[step->flag]))
+	if (step->flag >= 0 && (run->isnull[step->flag] || !DatumGetBool(run->values[step->flag])))
 		return;
 	if (!prerequisites_met(step, run))
 		return;

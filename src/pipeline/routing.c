@@ -316,8 +316,11 @@ divide(LrRouting *routing)
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrRun	   *run = &batch->runs[i];
-		LrSide		side = lr_trial_side(trial, run);
+		LrSide		side;
 
+		if ((i & 63) == 0)
+			CHECK_FOR_INTERRUPTS();
+		side = lr_trial_side(trial, run);
 		run->trial_id = side == LR_SIDE_NONE ? 0 : trial->trial_id;
 		if (side == LR_SIDE_CANDIDATE)
 			add_to_candidate(routing->candidate, run, i);

@@ -197,14 +197,15 @@ trim_tallies(void)
 	ListCell   *cell;
 
 	lr_sql_begin(&identity);
-	lr_sql("DELETE FROM leadroute.trial_tallies t WHERE NOT EXISTS (SELECT FROM leadroute.policy_trials r WHERE r.trial_id = t.trial_id AND r.ended_at IS NULL)",
-		   false, 0, NULL, NULL, NULL);
+	lr_sql("DELETE FROM leadroute.trial_tallies WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM leadroute.trial_tallies t WHERE NOT EXISTS"
+		   " (SELECT FROM leadroute.policy_trials r WHERE r.trial_id = t.trial_id AND r.ended_at IS NULL) FOR UPDATE SKIP LOCKED))", false, 0, NULL, NULL, NULL);
 	foreach(cell, lr_trials_running())
 	{
 		values[0] = Int32GetDatum(((LrTrial *) lfirst(cell))->trial_id);
 		values[1] = Int32GetDatum(((LrTrial *) lfirst(cell))->window);
-		lr_sql("DELETE FROM leadroute.trial_tallies t USING (SELECT at, sum(leads) OVER (ORDER BY at DESC ROWS UNBOUNDED PRECEDING) - leads AS later"
-			   " FROM leadroute.trial_tallies WHERE trial_id = $1) w WHERE t.trial_id = $1 AND t.at = w.at AND w.later >= $2", false, 2, types, values, NULL);
+		lr_sql("DELETE FROM leadroute.trial_tallies WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM leadroute.trial_tallies t JOIN"
+			   " (SELECT at, sum(leads) OVER (ORDER BY at DESC ROWS UNBOUNDED PRECEDING) - leads AS later FROM leadroute.trial_tallies WHERE trial_id = $1) w"
+			   " ON t.at = w.at AND w.later >= $2 WHERE t.trial_id = $1 FOR UPDATE OF t SKIP LOCKED))", false, 2, types, values, NULL);
 	}
 	lr_sql_end(&identity);
 }

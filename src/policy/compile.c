@@ -51,8 +51,6 @@ static void read_agent(Compilation *c, json_t *json, LrStep *step, const char *p
 static void read_document(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void read_after(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void read_flag(Compilation *c, json_t *json, LrStep *step, const char *place);
-static void find_flags(LrPolicy *policy, bool all);
-static bool reads_flag(const LrPolicy *policy, int fact);
 static void read_stops(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void add_default_stop(Compilation *c, LrStep *step);
 static LrCondition *read_condition(LrMembers *members, const LrScope *scope, json_t *json, const char *place, LrMistakes *mistakes);
@@ -112,7 +110,7 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 		use_pinned_reads(&c);
 	else
 		read_rules(&c, lr_json_array(document, "rules", false, "", mistakes));
-	find_flags(policy, pins != NULL);
+	lr_flags_find(policy, pins != NULL);
 	if (pins)
 		check_types(&c);
 	return policy;
@@ -426,32 +424,6 @@ read_flag(Compilation *c, json_t *json, LrStep *step, const char *place)
 		lr_mistake(c->mistakes, lr_place(place, "flag"), psprintf("leadroute.set_flag('%s') makes one.", name), "there is no flag \"%s\"", name);
 	if (step->builtin == &lr_assign_owner)
 		lr_mistake(c->mistakes, lr_place(place, "flag"), "Leave it out, and write flags.name in the conditions of rules.", "assignOwner cannot be switched off");
-}
-
-/* Finds the flags that a policy reads: all that are pinned, or, when publishing, those that a condition or a step names. */
-static void
-find_flags(LrPolicy *policy, bool all)
-{
-	const LrScope *scope = policy->scope;
-
-	policy->flags = palloc0(sizeof(LrPolicyFlag) * Max(scope->nextra, 1));
-	for (int i = 0; i < scope->nextra; i++)
-	{
-		if (scope->extra[i].type != BOOLOID || !(all || reads_flag(policy, LR_N_FACTS + i)))
-			continue;
-		policy->flags[policy->nflags].name = scope->extra[i].name + strlen(LR_FLAG_PREFIX);
-		policy->flags[policy->nflags++].fact = LR_N_FACTS + i;
-	}
-}
-
-static bool
-reads_flag(const LrPolicy *policy, int fact)
-{
-	bool		found = bms_is_member(fact, policy->rule_reads);
-
-	for (int s = 0; s < policy->nsteps && !found; s++)
-		found = policy->steps[s].flag == fact || bms_is_member(fact, policy->steps[s].reads);
-	return found;
 }
 
 static void

@@ -35,6 +35,7 @@ static int	nflags;
 static MemoryContext flag_memory = NULL;
 static uint64 flags_generation;
 
+static bool reads_flag(const LrPolicy *policy, int fact);
 static void load_flags(void);
 static LrFlag *find_flag(const char *name);
 static int	compare_flags(const void *a, const void *b);
@@ -42,6 +43,34 @@ static bool is_on(const LrFlag *flag, const LrRun *run);
 static char *checked_flag_name(Datum name);
 static void check_room(void);
 static void check_unused(const char *name);
+
+/* ---- what a policy version reads ---- */
+
+/* Finds the flags that a policy reads: all that are pinned, or, when publishing, those that a condition or a step names. */
+void
+lr_flags_find(LrPolicy *policy, bool all)
+{
+	const LrScope *scope = policy->scope;
+
+	policy->flags = palloc0(sizeof(LrPolicyFlag) * Max(scope->nextra, 1));
+	for (int i = 0; i < scope->nextra; i++)
+	{
+		if (scope->extra[i].type != BOOLOID || !(all || reads_flag(policy, LR_N_FACTS + i)))
+			continue;
+		policy->flags[policy->nflags].name = scope->extra[i].name + strlen(LR_FLAG_PREFIX);
+		policy->flags[policy->nflags++].fact = LR_N_FACTS + i;
+	}
+}
+
+static bool
+reads_flag(const LrPolicy *policy, int fact)
+{
+	bool		found = bms_is_member(fact, policy->rule_reads);
+
+	for (int s = 0; s < policy->nsteps && !found; s++)
+		found = policy->steps[s].flag == fact || bms_is_member(fact, policy->steps[s].reads);
+	return found;
+}
 
 /* ---- evaluating ---- */
 
@@ -62,6 +91,8 @@ lr_flags_evaluate(LrBatch *batch)
 	}
 	for (int i = 0; i < batch->n; i++)
 	{
+		if ((i & 63) == 0)
+			CHECK_FOR_INTERRUPTS();
 		for (int f = 0; f < policy->nflags; f++)
 			lr_run_set(&batch->runs[i], policy->flags[f].fact, BoolGetDatum(is_on(policy->flags[f].flag, &batch->runs[i])));
 	}

@@ -173,6 +173,7 @@ struct LrBatch;
 #define LR_FLAG_PREFIX "flags."
 
 extern List *lr_flag_names(void);
+extern void lr_flags_find(LrPolicy *policy, bool all);
 extern void lr_flags_evaluate(struct LrBatch *batch);
 
 /* trial.c */

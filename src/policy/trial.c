@@ -371,7 +371,9 @@ lr_trial_end(int trial_id, const char *how, const char *reason)
 	lr_sql_begin(&identity);
 	ended = lr_sql("UPDATE leadroute.policy_trials SET ended_at = clock_timestamp(), ended_by = $4::name, ended_how = $2, end_reason = $3"
 				   " WHERE trial_id = $1 AND ended_at IS NULL", false, 4, types, values, NULL) > 0;
-	lr_sql("DELETE FROM leadroute.trial_tallies WHERE trial_id = $1", false, 1, types, values, NULL);
+	/* whoever is trimming them has those that are locked */
+	lr_sql("DELETE FROM leadroute.trial_tallies WHERE ctid = ANY (ARRAY(SELECT ctid FROM leadroute.trial_tallies WHERE trial_id = $1 FOR UPDATE SKIP LOCKED))",
+		   false, 1, types, values, NULL);
 	lr_sql_end(&identity);
 	return ended;
 }

@@ -187,7 +187,7 @@ lr_evidence_flags(LrRun *run)
 
 	lr_put_varint(out, policy->nflags);
 	for (int i = 0; i < policy->nflags; i++)
-		put_value(out, BOOLOID, run->values[policy->flags[i].fact]);
+		put_value(out, BOOLOID, run->isnull[policy->flags[i].fact] ? BoolGetDatum(false) : run->values[policy->flags[i].fact]);
 	run->attributes_length = out->len - run->attributes_at;
 }
 
@@ -553,6 +553,16 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 		memcpy(&evidence->steps[i].duration, &number, sizeof(number));
 	}
 	return evidence;
+}
+
+/* Gives a run the flags that a past one had, whatever they are now; before there were any in evidence, all were off. */
+void
+lr_evidence_restore_flags(const LrEvidence *evidence, LrRun *run)
+{
+	const LrPolicy *policy = run->batch->policy;
+
+	for (int i = 0; i < policy->nflags; i++)
+		lr_run_set(run, policy->flags[i].fact, BoolGetDatum(i < evidence->nflags && evidence->flags[i]));
 }
 
 /* Returns the part of evidence that depends on inputs and outputs only. */

@@ -83,6 +83,7 @@ typedef struct LrEvidence
 } LrEvidence;
 
 extern LrEvidence *lr_evidence_read(const char *data, int length, const LrPolicy *policy);
+extern void lr_evidence_restore_flags(const LrEvidence *evidence, LrRun *run);
 extern const char *lr_evidence_stable(const char *data, int length, int *stable_length);
 extern void lr_fact_digest(int key_id, int fact, Datum value, unsigned char *digest);
 

@@ -84,9 +84,7 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	restore_attributes(run, entry, evidence, &unavailable);
 	run->attributes_length = (int) (VARDATA_ANY(entry->evidence) + evidence->attributes_length - evidence->stable);
 	appendBinaryStringInfo(&batch.attributes, evidence->stable, run->attributes_length);
-	/* flags are what they were, whatever they are now; before there were any, all were off */
-	for (int i = 0; i < policy->nflags; i++)
-		lr_run_set(run, policy->flags[i].fact, BoolGetDatum(i < evidence->nflags && evidence->flags[i]));
+	lr_evidence_restore_flags(evidence, run);
 	lr_evidence_flags(run);
 	repeat_steps(run, evidence, &unavailable, entry);
 	lr_evidence_finish(run);

@@ -43,7 +43,7 @@ SELECT leadroute.publish_policy('policy_flags', '{"leadroute": 1, "steps": [{"ca
         {"capability": "outlineLead", "after": ["computeLeadScore"]}, {"capability": "assignOwner"}],
     "rules": [{"name": "form", "when": "flags.policy_flags_form AND country IN (''DE'', ''FR'')", "outcome": "nurture", "reason": "form"},
               {"name": "seen", "when": "(outlineLead->>''seen'')::boolean AND NOT Flags.Policy_Flags_Form", "outcome": "nurture", "reason": "seen"},
-              {"name": "scored", "when": "score >= 10", "outcome": "nurture", "reason": "scored", "prerequisites": ["computeLeadScore"]},
+              {"name": "scored", "when": "score >= 10 AND flags.policy_flags_score", "outcome": "nurture", "reason": "scored", "prerequisites": ["computeLeadScore"]},
               {"name": "rest", "when": "true", "outcome": "nurture", "reason": "rest"}]}', 'test');
 SELECT leadroute.activate_policy('policy_flags');
 -- pinned are those that it reads; a version without flags pins none
