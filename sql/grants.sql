@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA leadroute TO leadroute_author, leadroute_approver, leadrou
 
 -- Everybody with a role may read the configuration, and check what the library is.
 GRANT SELECT ON leadroute.policies, leadroute.policy_versions, leadroute.policy_rules, leadroute.policy_history, leadroute.documents, leadroute.agents,
-    leadroute.pools, leadroute.pool_members, leadroute.owners, leadroute.attached_tables
+    leadroute.pools, leadroute.pool_members, leadroute.owners, leadroute.attached_tables, leadroute.policy_trials, leadroute.feature_flags
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.library_version(), leadroute.standard_classes(), leadroute.policy_version_id(text, integer),
     leadroute.policy_document(text, integer), leadroute.content_hash(jsonb, jsonb, bytea)
@@ -15,7 +15,7 @@ GRANT EXECUTE ON FUNCTION leadroute.library_version(), leadroute.standard_classe
 
 -- Authors write policies and what they refer to, and attach tables that they own.
 GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.publish_policy(text, jsonb, text), leadroute.publish_scorecard(text, jsonb, text),
-    leadroute.publish_jurisdictions(text, jsonb, text), leadroute.attach_table(regclass, jsonb, jsonb, text, text[], text[]),
+    leadroute.publish_jurisdictions(text, jsonb, text), leadroute.attach_table(regclass, jsonb, jsonb, text, text[], text[], text, text),
     leadroute.detach_table(regclass), leadroute.create_leads_table(text, text), leadroute.setup(text, text[]),
     leadroute.generate_leads(bigint, bigint)
     TO leadroute_author;
@@ -46,6 +46,21 @@ GRANT EXECUTE ON FUNCTION leadroute.backtest_decisions(integer, integer, jsonb, 
 GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
     TO leadroute_approver;
 
+-- They try versions, switch flags and go live; what a trial gave, everybody sees who may see decisions or decides on versions.
+GRANT EXECUTE ON FUNCTION leadroute.start_canary(text, integer, double precision, text, text, jsonb, text),
+    leadroute.start_shadow(text, integer, double precision, text, text), leadroute.change_share(text, double precision, text),
+    leadroute.promote_candidate(text, text), leadroute.abort_trial(text, text), leadroute.set_table_mode(regclass, text, text),
+    leadroute.set_flag(text, boolean, double precision, text, text, text), leadroute.drop_flag(text, text)
+    TO leadroute_approver;
+GRANT EXECUTE ON FUNCTION leadroute.check_trials() TO leadroute_approver, leadroute_operator;
+GRANT SELECT ON leadroute.trial_comparison, leadroute.trial_moves TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.compare_sides(integer, integer), leadroute.moved_leads(integer, integer),
+    leadroute.wilson_interval(bigint, bigint), leadroute.lead_share(text, text)
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
+GRANT SELECT, INSERT, UPDATE, DELETE ON leadroute.conversions TO leadroute_operator;
+GRANT SELECT ON leadroute.conversions TO leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.record_conversion(bigint, timestamptz, numeric) TO leadroute_operator;
+
 -- Operators run the routing, and switch owners on and off.
 GRANT EXECUTE ON FUNCTION leadroute.submit_lead(jsonb, regclass), leadroute.attachment_of(regclass), leadroute.lead_of(regclass, text),
     leadroute.key_of(regclass, "any"),
@@ -63,7 +78,7 @@ GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regproced
 GRANT SELECT ON leadroute.lead_states, leadroute.decisions, leadroute.provenance, leadroute.lead_timeline, leadroute.routing_metrics,
     leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.environments, leadroute.entries
     TO leadroute_operator, leadroute_auditor;
-GRANT EXECUTE ON FUNCTION leadroute.entry_evidence(bytea, integer), leadroute.entry_steps(bytea, integer), leadroute.explain_decision(bigint),
+GRANT EXECUTE ON FUNCTION leadroute.entry_evidence(bytea, integer), leadroute.entry_steps(bytea, integer), leadroute.entry_tier(bytea, integer), leadroute.explain_decision(bigint),
     leadroute.verify_decision(bigint), leadroute.differences(text, jsonb, jsonb), leadroute.reconcile(regclass, timestamptz),
     leadroute.unrouted(regclass)
     TO leadroute_operator, leadroute_auditor;
@@ -79,6 +94,7 @@ BEGIN
         ('leadroute.attached_tables', ''), ('leadroute.lead_keys', ''), ('leadroute.lead_states', ''),
         ('leadroute.agents', 'WHERE kind <> ''builtin'''), ('leadroute.documents', 'WHERE document_id >= 1000'),
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
+        ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', 'WHERE false'), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),
         ('leadroute.owners', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.pool_revisions', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),

@@ -22,7 +22,9 @@ CREATE TABLE leadroute.attached_tables (
     keyed boolean NOT NULL,
     attached_at timestamptz NOT NULL DEFAULT now(),
     attached_by name NOT NULL,
-    detached_at timestamptz
+    detached_at timestamptz,
+    mode text NOT NULL DEFAULT 'route' CHECK (mode IN ('route', 'observe')),
+    baseline_owner text
 );
 COMMENT ON TABLE leadroute.attached_tables IS 'The tables whose rows are leads. Written by attach_table() and detach_table(), read by everything.';
 COMMENT ON COLUMN leadroute.attached_tables.source_id IS 'Names the table in states and entries; kept when the table is detached or dropped.';
@@ -34,6 +36,8 @@ COMMENT ON COLUMN leadroute.attached_tables.reroute_on IS 'Columns whose UPDATE 
 COMMENT ON COLUMN leadroute.attached_tables.keyed IS 'True where lead_keys maps the primary key to a lead id; false where the key itself is the lead id.';
 COMMENT ON COLUMN leadroute.attached_tables.relation_name IS 'The table''s schema-qualified name when it was attached.';
 COMMENT ON COLUMN leadroute.attached_tables.policy IS 'The policy, by name, whose active version routes its leads.';
+COMMENT ON COLUMN leadroute.attached_tables.mode IS 'route, or observe: leadroute decides beside another router, and nothing acts on it.';
+COMMENT ON COLUMN leadroute.attached_tables.baseline_owner IS 'The column in which that other router names the owner; it is no attribute of the lead. Null if there is none.';
 COMMENT ON COLUMN leadroute.attached_tables.key_columns IS 'The columns of the primary key, in its order.';
 COMMENT ON COLUMN leadroute.attached_tables.attached_by IS 'The role that attached it.';
 COMMENT ON COLUMN leadroute.attached_tables.detached_at IS 'When it was detached or dropped; null while it is attached.';
@@ -167,11 +171,18 @@ CREATE FUNCTION leadroute.attach_table(
     classes jsonb DEFAULT '{}',
     policy text DEFAULT 'default',
     protected text[] DEFAULT '{}',
-    reroute_on text[] DEFAULT '{}'
+    reroute_on text[] DEFAULT '{}',
+    mode text DEFAULT 'route',
+    baseline_owner text DEFAULT NULL
 ) RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_attach_table';
-COMMENT ON FUNCTION leadroute.attach_table(regclass, jsonb, jsonb, text, text[], text[]) IS
-    'Makes a table''s rows leads. relation: an ordinary or partitioned table with a primary key, owned by the caller. mapping: lead attribute to column name or {"value": constant}; columns named like an attribute map by themselves, the rest is in attributes. classes: attribute to direct, personal, sensitive or plain; what is not listed is personal. policy: the policy that routes. protected: attributes that a rule or model may read only with a justification. reroute_on: columns whose UPDATE routes again. Returns the source id. Rows already there are listed in unrouted_leads and routed by route_pending(). Raises 42809 for what is no table, 42501 for somebody else''s, 55000 without a primary key or when attached already, 22023 for a wrong mapping.';
+COMMENT ON FUNCTION leadroute.attach_table(regclass, jsonb, jsonb, text, text[], text[], text, text) IS
+    'Makes a table''s rows leads. relation: an ordinary or partitioned table with a primary key, owned by the caller. mapping: lead attribute to column name or {"value": constant}; columns named like an attribute map by themselves, the rest is in attributes. classes: attribute to direct, personal, sensitive or plain; what is not listed is personal. policy: the policy that routes. protected: attributes that a rule or model may read only with a justification. reroute_on: columns whose UPDATE routes again. mode: route, or observe to decide beside the router that acts, without drawing turns: see set_table_mode(). baseline_owner: the column in which that router names the owner, for trial_comparison; it is no attribute of the lead, and read when comparing. Returns the source id. Rows already there are listed in unrouted_leads and routed by route_pending(). Raises 42809 for what is no table, 42501 for somebody else''s, 55000 without a primary key or when attached already, 22023 for a wrong mapping.';
+
+CREATE FUNCTION leadroute.set_table_mode(relation regclass, mode text, reason text DEFAULT '') RETURNS void
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_set_table_mode';
+COMMENT ON FUNCTION leadroute.set_table_mode(regclass, text, text) IS
+    'Goes live, or back to observing, from the next statement of every session on. relation: an attached table. mode: route or observe. reason: for policy_history. Leads that were decided before stay as they are, unless they are routed again. Raises 22023 for another mode, 55000 for a table that is not attached.';
 
 CREATE FUNCTION leadroute.detach_table(relation regclass) RETURNS void
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_detach_table';
@@ -232,10 +243,10 @@ RETURN '{"email": "direct", "phone": "direct", "external_id": "personal", "compa
          "prior_interactions": "plain", "received_at": "plain", "traceparent": "plain"}'::jsonb;
 COMMENT ON FUNCTION leadroute.standard_classes() IS 'Returns the attribute classes of the standard leads table, to start from: standard_classes() || ''{"region": "personal"}''.';
 
-CREATE FUNCTION leadroute.attached_rows(relation regclass) RETURNS TABLE (lead_id bigint, row_key text)
+CREATE FUNCTION leadroute.attached_rows(relation regclass) RETURNS TABLE (lead_id bigint, row_key text, baseline_owner text)
     LANGUAGE c STRICT STABLE ROWS 100000 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_attached_rows';
 COMMENT ON FUNCTION leadroute.attached_rows(regclass) IS
-    'Returns the rows of an attached table, read as its owner: the lead id, null while the key has none, and the key, or its keyed digest where its columns are not classed plain. Part of unrouted() and reconcile(). Raises 55000 for a table that is not attached.';
+    'Returns the rows of an attached table, read as its owner: the lead id, null while the key has none, and the key, or its keyed digest where its columns are not classed plain; and what the column baseline_owner says, null if the table has none. Part of unrouted(), reconcile() and trial_leads(). Raises 55000 for a table that is not attached.';
 
 CREATE FUNCTION leadroute.close_missing(relation regclass, reason text, by_user regrole) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

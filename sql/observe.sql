@@ -14,8 +14,9 @@ CREATE VIEW leadroute.routing_metrics AS
     FROM leadroute.entries e
     JOIN leadroute.policy_versions v USING (policy_version_id)
     JOIN leadroute.policies y USING (policy_id)
+    WHERE e.mode <> 's'
     GROUP BY 1, 2, 3;
-COMMENT ON VIEW leadroute.routing_metrics IS 'Decisions by minute and policy version: how many, with which outcomes, and the time a lead took, in microseconds. Reads the whole record, whatever minute is asked for.';
+COMMENT ON VIEW leadroute.routing_metrics IS 'Decisions by minute and policy version: how many, with which outcomes, and the time a lead took, in microseconds. Shadows are left out: see trial_comparison. Reads the whole record, whatever minute is asked for.';
 COMMENT ON COLUMN leadroute.routing_metrics.minute IS 'Of as_of.';
 COMMENT ON COLUMN leadroute.routing_metrics.decisions_per_second IS 'The mean over the minute.';
 COMMENT ON COLUMN leadroute.routing_metrics.duration_us_median IS 'Microseconds a lead.';
@@ -46,11 +47,11 @@ BEGIN
             UNION ALL
             SELECT t.relation_name, 'state without its decision', s.lead_id FROM leadroute.lead_states s
             WHERE s.source_id = t.source_id AND s.outcome <> 'pending' AND s.since >= reconcile.since
-              AND NOT EXISTS (SELECT FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.lead_id = s.lead_id AND e.outcome = s.outcome
+              AND NOT EXISTS (SELECT FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.lead_id = s.lead_id AND e.mode <> 's' AND e.outcome = s.outcome
                               AND e.owner_id IS NOT DISTINCT FROM s.owner_id)
             UNION ALL
             SELECT t.relation_name, 'decision that neither holds nor was superseded', e.lead_id FROM leadroute.entries e
-            WHERE e.source_id = t.source_id AND e.as_of >= reconcile.since
+            WHERE e.source_id = t.source_id AND e.as_of >= reconcile.since AND e.mode <> 's'
               AND NOT EXISTS (SELECT FROM leadroute.lead_states s WHERE s.lead_id = e.lead_id AND s.run_id = e.run_id)
               AND NOT EXISTS (SELECT FROM leadroute.entries n WHERE n.lead_id = e.lead_id AND n.supersedes = e.run_id)
             UNION ALL

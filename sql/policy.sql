@@ -76,7 +76,9 @@ COMMENT ON SEQUENCE leadroute.policy_act_ids IS 'Ids of policy acts.';
 CREATE TABLE leadroute.policy_acts (
     policy_act_id bigint PRIMARY KEY DEFAULT nextval('leadroute.policy_act_ids'),
     at timestamptz NOT NULL DEFAULT now(),
-    act text NOT NULL CHECK (act IN ('publish', 'activate', 'rollback', 'publish_document')),
+    act text NOT NULL CHECK (act IN ('publish', 'activate', 'rollback', 'publish_document',
+        'start_canary', 'start_shadow', 'change_share', 'promote_candidate', 'abort_trial', 'abort_trial_automatically',
+        'set_flag', 'drop_flag', 'set_table_mode')),
     policy_id integer,
     policy_version_id integer,
     document_id integer,
@@ -85,11 +87,13 @@ CREATE TABLE leadroute.policy_acts (
     session_user_name name NOT NULL,
     current_user_name name NOT NULL,
     application text NOT NULL,
-    client_address inet
+    client_address inet,
+    subject text
 );
 COMMENT ON TABLE leadroute.policy_acts IS 'What people did with policies and documents: who, when, from where, why. Append-only.';
-COMMENT ON COLUMN leadroute.policy_acts.act IS 'publish, activate and rollback of a policy; publish_document of a scorecard or jurisdictions.';
-COMMENT ON COLUMN leadroute.policy_acts.policy_version_id IS 'The version that was published or made active.';
+COMMENT ON COLUMN leadroute.policy_acts.act IS 'publish, activate and rollback of a policy; start_canary, start_shadow, change_share, promote_candidate, abort_trial and abort_trial_automatically of a trial; publish_document of a scorecard or jurisdictions; set_flag and drop_flag of a flag; set_table_mode of an attached table.';
+COMMENT ON COLUMN leadroute.policy_acts.policy_version_id IS 'The version that was published or made active; of a trial the candidate.';
+COMMENT ON COLUMN leadroute.policy_acts.subject IS 'The flag''s name; the table''s name and its mode; null for policies and documents.';
 COMMENT ON COLUMN leadroute.policy_acts.document_id IS 'The document that was published.';
 COMMENT ON COLUMN leadroute.policy_acts.previous_version_id IS 'The version that was active before; null if none was, and for publishing.';
 COMMENT ON COLUMN leadroute.policy_acts.reason IS 'Why, as the caller said.';
@@ -217,16 +221,16 @@ $$;
 COMMENT ON FUNCTION leadroute.rebuild_rule_index(text, integer) IS 'Makes the stored rule index of a version anew, as rebuild_version_rule_index(); version null: of the active one. Raises 42704 and 55000 as policy_document().';
 
 CREATE VIEW leadroute.policy_history AS
-    SELECT a.at, a.act, coalesce(p.name, d.kind || ' ' || d.name) AS name, coalesce(v.version, d.version) AS version, w.version AS previous_version,
+    SELECT a.at, a.act, coalesce(p.name, d.kind || ' ' || d.name, a.subject) AS name, coalesce(v.version, d.version) AS version, w.version AS previous_version,
            encode(coalesce(v.content_hash, d.content_hash), 'hex') AS content_hash, a.reason, a.session_user_name, a.current_user_name, a.application, a.client_address
     FROM leadroute.policy_acts a
     LEFT JOIN leadroute.policies p USING (policy_id)
     LEFT JOIN leadroute.policy_versions v ON v.policy_version_id = a.policy_version_id
     LEFT JOIN leadroute.policy_versions w ON w.policy_version_id = a.previous_version_id
     LEFT JOIN leadroute.documents d ON d.document_id = a.document_id;
-COMMENT ON VIEW leadroute.policy_history IS 'Who published, activated and rolled back what, when and why.';
-COMMENT ON COLUMN leadroute.policy_history.act IS 'publish, activate and rollback of a policy; publish_document of a scorecard or jurisdictions.';
-COMMENT ON COLUMN leadroute.policy_history.name IS 'The policy; of a document its kind and name.';
+COMMENT ON VIEW leadroute.policy_history IS 'Who published, activated, tried and rolled back what, when and why.';
+COMMENT ON COLUMN leadroute.policy_history.act IS 'What was done: see policy_acts.';
+COMMENT ON COLUMN leadroute.policy_history.name IS 'The policy; of a document its kind and name; the flag; the table and its mode.';
 COMMENT ON COLUMN leadroute.policy_history.version IS 'The version that was published or made active.';
 COMMENT ON COLUMN leadroute.policy_history.previous_version IS 'The version that was active before; null if none was, and for publishing.';
 COMMENT ON COLUMN leadroute.policy_history.content_hash IS 'SHA-256, in hex: see policy_versions and documents.';

@@ -53,9 +53,11 @@ CREATE TABLE leadroute.entries (
     pool_id integer,
     pool_revision_id integer,
     owner_id integer,
+    trial_id integer,
     duration_us real NOT NULL,
     entry_no smallint NOT NULL,
     cause "char" NOT NULL,
+    mode "char" NOT NULL,
     reason_code text NOT NULL,
     note text,
     evidence bytea NOT NULL
@@ -64,10 +66,12 @@ ALTER TABLE leadroute.entries ALTER COLUMN evidence SET STORAGE MAIN;
 COMMENT ON TABLE leadroute.entries IS 'The record: what one transaction appends to a run. Append-only; read it through the views decisions, provenance and lead_timeline.';
 COMMENT ON COLUMN leadroute.entries.as_of IS 'The moment of the decision: clock_timestamp(), once per statement.';
 COMMENT ON COLUMN leadroute.entries.supersedes IS 'The run whose decision this run replaces; null for a lead''s first.';
-COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s sequence.';
+COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s sequence; of modes s and o none was drawn: it is that of the decision beside it, or one that the lead''s id names.';
 COMMENT ON COLUMN leadroute.entries.rule_no IS 'The rule that decided: its place in the policy document, from 0.';
 COMMENT ON COLUMN leadroute.entries.duration_us IS 'Time taken, in microseconds; in a statement with many leads each has its share.';
 COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending).';
+COMMENT ON COLUMN leadroute.entries.mode IS 'r routed, c routed by the candidate of a canary, o observed: decided beside another router that acts; s shadow: what a candidate would have decided, no decision of the lead.';
+COMMENT ON COLUMN leadroute.entries.trial_id IS 'The trial that the lead took part in, on the side that mode says; null for none: see policy_trials.';
 COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes and steps, the rules that raised among them, in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
 COMMENT ON COLUMN leadroute.entries.run_id IS 'The run; its decision has the same id.';
 COMMENT ON COLUMN leadroute.entries.lead_id IS 'The lead.';
@@ -141,15 +145,16 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE 'SELECT cron.schedule(''leadroute-partitions'', ''17 3 * * *'', ''SELECT leadroute.make_partitions_ahead()'')';
+    EXECUTE 'SELECT cron.schedule(''leadroute-trials'', ''* * * * *'', ''SELECT leadroute.check_trials()'')';
     RETURN true;
 END $$;
 COMMENT ON FUNCTION leadroute.schedule_maintenance() IS
-    'Schedules with pg_cron what is periodic: partitions of the record made ahead, daily. Returns whether pg_cron is there; without it the writer makes partitions when it needs them.';
+    'Schedules with pg_cron what is periodic: partitions of the record made ahead, daily; trials ended that crossed a bound, every minute. Returns whether pg_cron is there; without it the writer makes partitions when it needs them.';
 
 CREATE FUNCTION leadroute.entry_evidence(evidence bytea, policy_version_id integer) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_evidence';
 COMMENT ON FUNCTION leadroute.entry_evidence(bytea, integer) IS
-    'Unfolds the evidence of an entry: an object with attributes (plain ones by value, others as {"digest", "class"}), unreadable (an attribute that could not be read in its type, if there was one), and steps (those of entry_steps(), without digests and times). policy_version_id: that of the entry. Raises XX001 if it is damaged.';
+    'Unfolds the evidence of an entry: an object with attributes (plain ones by value, others as {"digest", "class"}), unreadable (an attribute that could not be read in its type, if there was one), flags (those that the policy version reads, with their values, if it reads any), and steps (those of entry_steps(), without digests and times). policy_version_id: that of the entry. Raises XX001 if it is damaged.';
 
 CREATE FUNCTION leadroute.entry_steps(evidence bytea, policy_version_id integer)
     RETURNS TABLE (step_no integer, capability text, agent text, agent_version text, model text, status text, sqlstate text, place text,
@@ -158,12 +163,17 @@ CREATE FUNCTION leadroute.entry_steps(evidence bytea, policy_version_id integer)
 COMMENT ON FUNCTION leadroute.entry_steps(bytea, integer) IS
     'Unfolds the steps of an entry, a row each. policy_version_id: that of the entry. status: done, failed, skipped. sqlstate and place: of a failure. input_digest: SHA-256, in hex, over what the record holds of the step''s inputs. output: what the agent gave. confidence: 0 to 1. duration_us: microseconds. Raises XX001 if it is damaged.';
 
+CREATE FUNCTION leadroute.entry_tier(evidence bytea, policy_version_id integer) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_tier';
+COMMENT ON FUNCTION leadroute.entry_tier(bytea, integer) IS
+    'Returns the tier that computeLeadScore gave, from the evidence of an entry; null if it gave none. policy_version_id: that of the entry. Raises XX001 if it is damaged.';
+
 CREATE VIEW leadroute.decisions AS
     SELECT e.run_id AS decision_id, e.lead_id, t.relation_name AS leads_table, e.as_of, e.outcome, e.reason_code,
            o.reference AS owner, p.name AS pool, r.rule ->> 'name' AS rule, e.score,
            y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
            CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' END AS cause,
-           e.note, e.routed_by::text AS routed_by, e.turn,
+           CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode, e.note, e.routed_by::text AS routed_by, e.turn,
            coalesce(s.run_id = e.run_id AND s.outcome <> 'pending', false) AS current, e.supersedes,
            CASE WHEN s.run_id IS DISTINCT FROM e.run_id THEN
                (SELECT n.run_id FROM leadroute.entries n WHERE n.lead_id = e.lead_id AND n.supersedes = e.run_id LIMIT 1) END AS superseded_by,
@@ -179,7 +189,7 @@ CREATE VIEW leadroute.decisions AS
     LEFT JOIN leadroute.pools p ON p.pool_id = e.pool_id
     LEFT JOIN leadroute.environments x USING (environment_id)
     WHERE e.outcome <> 'pending';
-COMMENT ON VIEW leadroute.decisions IS 'Every decision ever made, a row each; current marks the one that holds, superseded_by names the one that replaced it.';
+COMMENT ON VIEW leadroute.decisions IS 'Every decision ever made, a row each; current marks the one that holds, superseded_by names the one that replaced it. Also what shadows would have decided: mode tells.';
 COMMENT ON COLUMN leadroute.decisions.decision_id IS 'The run''s id.';
 COMMENT ON COLUMN leadroute.decisions.leads_table IS 'The lead''s table, by its name when it was attached.';
 COMMENT ON COLUMN leadroute.decisions.as_of IS 'The moment of the decision.';
@@ -190,6 +200,7 @@ COMMENT ON COLUMN leadroute.decisions.rule IS 'The name of the rule that decided
 COMMENT ON COLUMN leadroute.decisions.score IS 'What computeLeadScore gave; null if that step was not done.';
 COMMENT ON COLUMN leadroute.decisions.policy_hash IS 'SHA-256 of the policy version, in hex.';
 COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, or pending (route_pending).';
+COMMENT ON COLUMN leadroute.decisions.mode IS 'routed; canary: by the candidate of a trial; observed: beside another router, that acts; shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.decisions.note IS 'The reason that was given with route_lead() or route_leads().';
 COMMENT ON COLUMN leadroute.decisions.routed_by IS 'The user whose statement it was.';
 COMMENT ON COLUMN leadroute.decisions.turn IS 'The turn drawn from the pool''s sequence.';
@@ -222,21 +233,22 @@ COMMENT ON COLUMN leadroute.provenance.confidence IS '0 to 1: 1 of built-in agen
 COMMENT ON COLUMN leadroute.provenance.duration_us IS 'Microseconds; in a statement with many leads each has its share.';
 
 CREATE VIEW leadroute.lead_timeline AS
-    SELECT e.lead_id, e.as_of AS at, CASE WHEN e.supersedes IS NULL THEN 'routed' ELSE 'routed again' END AS event, e.run_id AS decision_id,
-           e.outcome, e.reason_code, o.reference AS owner, e.routed_by::text AS by_user, e.note
+    SELECT e.lead_id, e.as_of AS at, CASE WHEN e.mode = 's' THEN 'decided in the shadow' WHEN e.supersedes IS NULL THEN 'routed' ELSE 'routed again' END AS event, e.run_id AS decision_id,
+           e.outcome, e.reason_code, o.reference AS owner, e.routed_by::text AS by_user, e.note, CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode
     FROM leadroute.entries e LEFT JOIN leadroute.owners o USING (owner_id)
     UNION ALL
-    SELECT s.lead_id, s.closed_at, 'closed', s.run_id, s.outcome, s.closed_reason, NULL, s.changed_by::text, NULL
+    SELECT s.lead_id, s.closed_at, 'closed', s.run_id, s.outcome, s.closed_reason, NULL, s.changed_by::text, NULL, NULL
     FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL
     UNION ALL
-    SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL
+    SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL, NULL
     FROM leadroute.lead_states s WHERE s.outcome = 'pending';
 COMMENT ON VIEW leadroute.lead_timeline IS 'What happened to each lead, in order of at.';
-COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, waiting (for route_pending), or closed.';
+COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, decided in the shadow (by a candidate, acted on by nobody), waiting (for route_pending), or closed.';
 COMMENT ON COLUMN leadroute.lead_timeline.decision_id IS 'The run''s id; of a closed lead its last.';
 COMMENT ON COLUMN leadroute.lead_timeline.reason_code IS 'Why; of a closed lead, why it was closed.';
 COMMENT ON COLUMN leadroute.lead_timeline.owner IS 'The owner''s reference.';
 COMMENT ON COLUMN leadroute.lead_timeline.by_user IS 'The user whose statement it was.';
+COMMENT ON COLUMN leadroute.lead_timeline.mode IS 'routed, canary, observed or shadow, as in decisions; null where nothing was decided.';
 COMMENT ON COLUMN leadroute.lead_timeline.note IS 'The reason that was given with route_lead() or route_leads().';
 
 CREATE FUNCTION leadroute.recompute_decision(decision_id bigint) RETURNS TABLE (recorded jsonb, recomputed jsonb, environment jsonb, unavailable text[])
@@ -306,17 +318,20 @@ DECLARE
     members text;
     detail text;
 BEGIN
-    SELECT v.*, e.pool_revision_id, e.rule_no, e.owner_id, r.rule ->> 'when' AS condition, e.evidence, e.policy_version_id
+    SELECT v.*, e.pool_revision_id, e.rule_no, e.owner_id, r.rule ->> 'when' AS condition, e.evidence, e.policy_version_id,
+           leadroute.entry_evidence(e.evidence, e.policy_version_id) -> 'flags' AS flags, w.frame -> 'steps' AS step_documents
     INTO d
     FROM leadroute.decisions v
     JOIN leadroute.entries e ON e.run_id = v.decision_id AND e.as_of = v.as_of
+    JOIN leadroute.policy_versions w ON w.policy_version_id = e.policy_version_id
     LEFT JOIN leadroute.policy_rules r ON r.policy_version_id = e.policy_version_id AND r.rule_no = e.rule_no
     WHERE v.decision_id = explain_decision.decision_id;
     IF NOT FOUND THEN
         RAISE undefined_object USING MESSAGE = format('decision %s does not exist', decision_id), HINT = 'See the column decision_id of leadroute.decisions.';
     END IF;
 
-    RETURN NEXT format('Decision %s: lead %s was %s.', d.decision_id, d.lead_id,
+    RETURN NEXT format('Decision %s: lead %s %s %s.', d.decision_id, d.lead_id,
+        CASE WHEN d.mode IN ('shadow', 'observed') THEN 'would have been' ELSE 'was' END,
         CASE d.outcome
             WHEN 'assigned' THEN format('assigned to %s, in the rotation of pool %s', d.owner, d.pool)
             WHEN 'nurture' THEN 'set aside for nurturing' WHEN 'rejected' THEN 'rejected'
@@ -324,7 +339,9 @@ BEGIN
     RETURN NEXT format('When and how: %s UTC, by version %s of policy %s, on %s%s.', to_char(d.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
         d.policy_version, d.policy,
         CASE d.cause WHEN 'insert' THEN 'insertion' WHEN 'update' THEN 'a change of the lead' WHEN 'manual' THEN 'request' ELSE 'catching up' END,
-        CASE WHEN d.note IS NULL THEN '' ELSE format(' (%s)', d.note) END);
+        CASE WHEN d.note IS NULL THEN '' ELSE format(' (%s)', d.note) END
+        || CASE d.mode WHEN 'canary' THEN ', as the candidate of a canary' WHEN 'shadow' THEN ', as a candidate in the shadow: nothing acted on it'
+                       WHEN 'observed' THEN ', beside another router: nothing acted on it' ELSE '' END);
     RETURN NEXT CASE d.reason_code
         WHEN 'rule_matched' THEN format('Why: rule %s holds: %s', quote_literal(d.rule), d.condition)
         WHEN 'invalid_contact' THEN 'Why: it cannot be reached: no usable e-mail address or phone number.'
@@ -338,8 +355,15 @@ BEGIN
         ELSE CASE WHEN d.rule IS NULL THEN format('Why: %s.', d.reason_code) ELSE format('Why: rule %s holds (%s): %s', quote_literal(d.rule), d.reason_code, d.condition) END
         END;
 
+    IF d.flags IS NOT NULL THEN
+        RETURN NEXT format('Flags: %s.', (SELECT string_agg(format('%s %s', f.key, CASE f.value WHEN 'true' THEN 'on' ELSE 'off' END), ', ' ORDER BY f.key COLLATE "C")
+                                          FROM jsonb_each_text(d.flags) f));
+    END IF;
+
     FOR s IN SELECT * FROM leadroute.entry_steps(d.evidence, d.policy_version_id) LOOP
         detail := CASE
+            WHEN s.status = 'skipped' AND d.flags ->> lower(d.step_documents -> (s.step_no - 1) ->> 'flag') = 'false'
+                THEN format('not run: flag %s is off', lower(d.step_documents -> (s.step_no - 1) ->> 'flag'))
             WHEN s.status = 'skipped' THEN 'not run: the decision stood already, or a step that it needs was not done'
             WHEN s.status = 'failed' THEN format('failed with SQLSTATE %s%s', s.sqlstate, coalesce(' at ' || s.place, ''))
             WHEN s.capability = 'validateContact' THEN concat_ws(', ', format('contact %s', s.output ->> 'status'), 'e-mail ' || (s.output ->> 'email'),
@@ -363,7 +387,7 @@ BEGIN
 
     IF d.pool_revision_id IS NOT NULL THEN
         SELECT string_agg(format('%s (%s%s)', coalesce(o.reference, '#' || m.owner_id), CASE WHEN m.available THEN format('weight %s', m.weight) ELSE 'unavailable' END,
-                          CASE WHEN m.owner_id = d.owner_id THEN format(', whose turn it was: turn %s', d.turn) ELSE '' END), ', ' ORDER BY m.place)
+                          CASE WHEN m.owner_id = d.owner_id THEN format(', whose turn it %s: turn %s', CASE WHEN d.mode IN ('shadow', 'observed') THEN 'would have been' ELSE 'was' END, d.turn) ELSE '' END), ', ' ORDER BY m.place)
         INTO members
         FROM (SELECT u.*, row_number() OVER () AS place
               FROM leadroute.pool_revisions r, unnest(r.owner_ids, r.weights, r.available) AS u (owner_id, weight, available)
@@ -374,7 +398,7 @@ BEGIN
     IF d.supersedes IS NOT NULL THEN
         RETURN NEXT format('It supersedes decision %s.', d.supersedes);
     END IF;
-    IF NOT d.current THEN
+    IF NOT d.current AND d.mode <> 'shadow' THEN
         RETURN NEXT format('It no longer holds%s.', coalesce(format(': decision %s superseded it', d.superseded_by), ''));
     END IF;
 END $$;

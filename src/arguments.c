@@ -12,7 +12,14 @@
 void
 lr_refuse_nulls(FunctionCallInfo fcinfo)
 {
-	for (int i = 0; i < PG_NARGS(); i++)
+	lr_refuse_nulls_before(fcinfo, PG_NARGS());
+}
+
+/* Raises 22004 if one of the first n arguments is null; those behind may be. */
+void
+lr_refuse_nulls_before(FunctionCallInfo fcinfo, int n)
+{
+	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	tuple;
 		Oid		   *types;

@@ -42,6 +42,9 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_ENVIRONMENTS] = "environments",
 	[LR_TABLE_DIGEST_KEYS] = "digest_keys",
 	[LR_TABLE_ENTRIES] = "entries",
+	[LR_TABLE_POLICY_TRIALS] = "policy_trials",
+	[LR_TABLE_TRIAL_TALLIES] = "trial_tallies",
+	[LR_TABLE_FEATURE_FLAGS] = "feature_flags",
 };
 
 static LrCatalog catalog;

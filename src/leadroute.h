@@ -3,7 +3,7 @@
  *
  * A lead is seen as an array of facts: its attributes, the moment, and the outputs of the steps so far. Conditions, agents
  * and the record all speak of facts by number; lr_facts[] gives each its name and type. A fact that is null is simply not
- * known. Facts beyond LR_N_FACTS belong to one policy version: the outputs of its SQL agents, a jsonb each.
+ * known. Facts beyond LR_N_FACTS belong to one policy version: the outputs of its SQL agents, a jsonb each, and its feature flags.
  */
 #ifndef LEADROUTE_H
 #define LEADROUTE_H
@@ -129,6 +129,9 @@ typedef enum LrTable
 	LR_TABLE_ENVIRONMENTS,
 	LR_TABLE_DIGEST_KEYS,
 	LR_TABLE_ENTRIES,
+	LR_TABLE_POLICY_TRIALS,
+	LR_TABLE_TRIAL_TALLIES,
+	LR_TABLE_FEATURE_FLAGS,
 	LR_N_TABLES
 } LrTable;
 
@@ -182,6 +185,7 @@ typedef enum LrPlan
 	LR_PLAN_RECORDED,
 	LR_PLAN_POOL_REVISION,
 	LR_PLAN_RULE,
+	LR_PLAN_TALLIED,
 	LR_N_PLANS
 } LrPlan;
 
@@ -199,6 +203,7 @@ extern void lr_settings_leave(int nest);
 
 /* ---- arguments.c: functions that act, and refuse null ---- */
 extern void lr_refuse_nulls(FunctionCallInfo fcinfo);
+extern void lr_refuse_nulls_before(FunctionCallInfo fcinfo, int n);
 
 /* ---- numbers.c: numbers from our sequences ---- */
 extern int64 lr_numbers_take(Oid sequence, int64 count);

@@ -26,9 +26,11 @@ typedef struct Draw
 	int64		next;
 } Draw;
 
+static void draw_turns(LrBatch *batch);
 static bool needs_turn(const LrRun *run);
 static Draw *find_draw(Draw *draws, int *ndraws, const LrRun *run);
 static void assign(LrRun *run, Draw *draw);
+static void assign_hypothetically(LrRun *run);
 
 const LrBuiltin lr_assign_owner = {
 	.capability = "assignOwner",
@@ -106,9 +108,27 @@ run(LrStep *step, LrRun *run)
 	}
 }
 
-/* Draws a turn for every run of a batch that leads to a pool: of each pool as many as it needs at once. */
+/*
+ * Draws a turn for every run of a batch that leads to a pool: of each pool as many as it needs at once. Where nobody acts on
+ * what the batch decides, no turn is drawn.
+ */
 void
 lr_assign_batch(LrBatch *batch)
+{
+	if (!lr_batch_acts(batch))
+	{
+		for (int i = 0; i < batch->n; i++)
+		{
+			if (needs_turn(&batch->runs[i]))
+				assign_hypothetically(&batch->runs[i]);
+		}
+		return;
+	}
+	draw_turns(batch);
+}
+
+static void
+draw_turns(LrBatch *batch)
 {
 	Draw	   *draws = palloc(sizeof(Draw) * Max(batch->n, 1));
 	int			ndraws = 0;
@@ -163,6 +183,27 @@ assign(LrRun *run, Draw *draw)
 	}
 	run->turn = draw->next++;
 	run->owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, run->turn)];
+}
+
+/*
+ * Gives a lead to whoever would have it: where the run that acts drew a turn of the same pool with the same members, to whose
+ * turn that is, otherwise to whose turn the lead's id names. The turn is recorded, and verifies as one that was drawn.
+ */
+static void
+assign_hypothetically(LrRun *run)
+{
+	const LrRun *beside = run->batch->beside ? &run->batch->beside->runs[run->beside] : NULL;
+	LrPool	   *pool = lr_pool(run->pool_id);
+
+	run->pool_revision_id = lr_pool_record(pool);
+	if (pool->cycle == 0)
+	{
+		run->outcome = LR_NO_RULE;
+		run->reason = "no_available_member";
+		return;
+	}
+	run->turn = beside && beside->turn >= 0 && beside->pool_revision_id == run->pool_revision_id ? beside->turn : lr_hypothetical_turn(run->lead_id);
+	run->owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, run->turn)];
 }
 
 /* Lists the rules that hold where only one should, and those that raised before the one that decides. */

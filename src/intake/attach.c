@@ -21,6 +21,7 @@
 #include "nodes/parsenodes.h"
 #include "policy/policy.h"
 #include "provenance/provenance.h"
+#include "registry/registry.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -30,6 +31,7 @@
 
 PG_FUNCTION_INFO_V1(leadroute_attach_table);
 PG_FUNCTION_INFO_V1(leadroute_detach_table);
+PG_FUNCTION_INFO_V1(leadroute_set_table_mode);
 PG_FUNCTION_INFO_V1(leadroute_partitions_changed);
 
 static void check_table(Relation rel);
@@ -39,6 +41,8 @@ static bool key_is_lead_id(Relation rel, List *keys);
 static void check_mapping(Relation rel, json_t *mapping, LrMistakes *mistakes);
 static void check_classes(Relation rel, json_t *classes, List *keys, LrMistakes *mistakes);
 static void check_names(Relation rel, Datum names, bool attributes, const char *what, LrMistakes *mistakes);
+static void check_mode(Datum mode);
+static void check_baseline_owner(Relation rel, const char *name);
 static bool is_attribute(const char *name);
 static bool is_column(Relation rel, const char *name);
 static int	record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed);
@@ -51,7 +55,7 @@ static void close_left(Oid relid);
 Datum
 leadroute_attach_table(PG_FUNCTION_ARGS)
 {
-	lr_refuse_nulls(fcinfo);
+	lr_refuse_nulls_before(fcinfo, 7);
 
 	Oid			relid = PG_GETARG_OID(0);
 	LrMistakes	mistakes = {NIL};
@@ -60,6 +64,7 @@ leadroute_attach_table(PG_FUNCTION_ARGS)
 	int			source_id;
 
 	PreventCommandIfReadOnly("attach_table()");
+	check_mode(PG_GETARG_DATUM(6));
 	/* new rows wait until the triggers stand: none slips through between */
 	rel = table_open(relid, ShareRowExclusiveLock);
 	check_table(rel);
@@ -75,6 +80,8 @@ leadroute_attach_table(PG_FUNCTION_ARGS)
 	CommandCounterIncrement();
 	/* types and constants are checked by making the source */
 	(void) lr_source(rel);
+	if (!PG_ARGISNULL(7))
+		check_baseline_owner(rel, text_to_cstring(PG_GETARG_TEXT_PP(7)));
 	check_active_policy(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	/* made here, so that no insert has to: whoever makes them keeps others waiting until its transaction ends */
 	(void) lr_digest_key_id();
@@ -82,6 +89,32 @@ leadroute_attach_table(PG_FUNCTION_ARGS)
 	sync_triggers(relid);
 	table_close(rel, NoLock);
 	PG_RETURN_INT32(source_id);
+}
+
+/* Has a table's leads routed, or only observed, from now on; see the SQL comment. */
+Datum
+leadroute_set_table_mode(PG_FUNCTION_ARGS)
+{
+	LrIdentity	identity;
+	Oid			caller = GetUserId();
+	Oid			types[] = {OIDOID, TEXTOID};
+	Datum		values[2];
+	char	   *name;
+
+	lr_refuse_nulls(fcinfo);
+	check_mode(PG_GETARG_DATUM(1));
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = PG_GETARG_DATUM(1);
+	lr_sql_begin(&identity);
+	if (lr_sql("UPDATE leadroute.attached_tables SET mode = $2 WHERE relation = $1 RETURNING relation_name", false, 2, types, values, NULL) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table %s is not attached", DatumGetCString(DirectFunctionCall1(regclassout, values[0]))),
+				errhint("Attach it with leadroute.attach_table()."));
+	name = lr_sql_text(0, 1);
+	lr_record_subject_act("set_table_mode", psprintf("%s: %s", name, TextDatumGetCString(values[1])), text_to_cstring(PG_GETARG_TEXT_PP(2)), caller);
+	lr_sql_end(&identity);
+	PG_RETURN_VOID();
 }
 
 /* Ends the routing of a table's rows; see the SQL comment. */
@@ -345,6 +378,45 @@ check_names(Relation rel, Datum names, bool attributes, const char *what, LrMist
 	}
 }
 
+static void
+check_mode(Datum mode)
+{
+	char	   *value = TextDatumGetCString(mode);
+
+	(void) lr_catalog();
+	if (strcmp(value, "route") != 0 && strcmp(value, "observe") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"%s\" is no mode", value),
+				errhint("Give route, or observe to decide beside the router that acts."));
+}
+
+/* What another router decided is compared with, and not read as something that is known of the lead. */
+static void
+check_baseline_owner(Relation rel, const char *name)
+{
+	LrMistakes	mistakes = {NIL};
+	LrSource   *source = lr_source(rel);
+
+	if (!is_column(rel, name))
+		lr_mistake(&mistakes, "baseline_owner", NULL, "there is no column \"%s\"", name);
+	else if (source->baseline_owner == 0)
+		lr_mistake(&mistakes, "baseline_owner", "Name a column of a built-in type or an enum, such as text.",
+				   "the type of column \"%s\" may run functions of its owner when it is read", name);
+	for (int i = 0; i < source->nkeys && source->baseline_owner; i++)
+	{
+		if (source->keys[i] == source->baseline_owner)
+			lr_mistake(&mistakes, "baseline_owner", "Name the column with the owner that the other router gives.", "column \"%s\" is part of the key", name);
+	}
+	for (int i = 0; i < LR_N_ATTRIBUTES && source->baseline_owner; i++)
+	{
+		if (source->columns[i].attnum == source->baseline_owner)
+			lr_mistake(&mistakes, "baseline_owner", psprintf("Map the attribute to nothing: mapping => '{\"%s\": null}'.", lr_facts[i].name),
+					   "column \"%s\" is read as attribute \"%s\", too", name, lr_facts[i].name);
+	}
+	lr_mistakes_raise(&mistakes, psprintf("the attachment of table \"%s\"", RelationGetRelationName(rel)));
+}
+
 static bool
 is_attribute(const char *name)
 {
@@ -367,8 +439,10 @@ static int
 record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed)
 {
 	LrIdentity	identity;
-	Oid			types[] = {OIDOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, TEXTOID};
-	Datum		values[10];
+	Oid			types[] = {OIDOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, TEXTOID,
+	TEXTOID, TEXTOID};
+	Datum		values[12];
+	char		nulls[] = "            ";
 	Datum	   *names = palloc(sizeof(Datum) * list_length(keys));
 	ListCell   *cell;
 	int			source_id;
@@ -385,6 +459,9 @@ record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed)
 	values[7] = PointerGetDatum(construct_array(names, list_length(keys), TEXTOID, -1, false, TYPALIGN_INT));
 	values[8] = BoolGetDatum(keyed);
 	values[9] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	values[10] = PG_GETARG_DATUM(6);
+	values[11] = PG_ARGISNULL(7) ? (Datum) 0 : PG_GETARG_DATUM(7);
+	nulls[11] = PG_ARGISNULL(7) ? 'n' : ' ';
 	lr_sql_begin(&identity);
 	if (lr_sql("SELECT FROM leadroute.attached_tables WHERE relation = $1", true, 1, types, values, NULL) > 0)
 		ereport(ERROR,
@@ -393,12 +470,12 @@ record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed)
 				errhint("Detach it first with leadroute.detach_table(); states and record stay."));
 	/* a table that was attached before keeps its number, and so its leads their identity */
 	if (lr_sql("UPDATE leadroute.attached_tables SET relation = $1, policy = $3, mapping = $4, classes = $5, protected = $6, reroute_on = $7,"
-			   " key_columns = $8, keyed = $9, attached_at = now(), attached_by = $10::name, detached_at = NULL"
+			   " key_columns = $8, keyed = $9, attached_at = now(), attached_by = $10::name, detached_at = NULL, mode = $11, baseline_owner = $12"
 			   " WHERE relation IS NULL AND relation_name = $2 AND keyed = $9"
 			   " AND source_id = (SELECT max(source_id) FROM leadroute.attached_tables WHERE relation_name = $2) RETURNING source_id",
-			   false, 10, types, values, NULL) == 0)
+			   false, 12, types, values, nulls) == 0)
 		lr_sql("INSERT INTO leadroute.attached_tables (relation, relation_name, policy, mapping, classes, protected, reroute_on, key_columns, keyed,"
-			   " attached_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::name) RETURNING source_id", false, 10, types, values, NULL);
+			   " attached_by, mode, baseline_owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::name, $11, $12) RETURNING source_id", false, 12, types, values, nulls);
 	source_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);
 	return source_id;

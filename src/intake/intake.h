@@ -51,6 +51,9 @@ typedef struct LrSource
 	AttrNumber *keys;
 	char	  **key_names;
 	LrKeyText  *key_text;
+	bool		observed;		/* another router acts, we decide beside it */
+	AttrNumber	baseline_owner; /* the column with the owner that it gives; or 0 */
+	LrKeyText	baseline_text;
 	bool		key_plain;		/* all key columns are classed plain */
 	LrColumn	columns[LR_N_ATTRIBUTES];
 	LrClass		classes[LR_N_ATTRIBUTES];
@@ -80,6 +83,7 @@ extern Datum lr_columns_to_jsonb(const LrSource *source, TupleTableSlot *slot, c
 
 /* keys.c */
 extern void lr_key_text_init(LrKeyText *key_text, Oid type);
+extern char *lr_key_text(LrKeyText *key_text, Datum value);
 extern int64 lr_key_find(int source_id, char *key);
 extern void lr_lead_keys_find(const LrSource *source, MinimalTuple *rows, int n, char **keys, int64 *lead_ids);
 extern char *lr_key_of_lead(int source_id, int64 lead_id);

@@ -46,6 +46,14 @@ lr_key_text_init(LrKeyText *key_text, Oid type)
 	fmgr_info_cxt(function, &key_text->function, CurrentMemoryContext);
 }
 
+/* Returns the text form of a value, in the way that lr_key_text_init() found. */
+char *
+lr_key_text(LrKeyText *key_text, Datum value)
+{
+	return key_text->casts ? TextDatumGetCString(FunctionCall1Coll(&key_text->function, InvalidOid, value))
+		: OutputFunctionCall(&key_text->function, value);
+}
+
 /* Returns the text form of a row's key. */
 char *
 lr_lead_key(const LrSource *source, TupleTableSlot *slot)
@@ -109,9 +117,7 @@ key_text_of(const LrSource *source, const Datum *values)
 	initStringInfo(&key);
 	for (int i = 0; i < source->nkeys; i++)
 	{
-		LrKeyText  *key_text = &source->key_text[i];
-		char	   *field = key_text->casts ? TextDatumGetCString(FunctionCall1Coll(&key_text->function, InvalidOid, values[i]))
-			: OutputFunctionCall(&key_text->function, values[i]);
+		char	   *field = lr_key_text(&source->key_text[i], values[i]);
 
 		if (source->nkeys == 1)
 			appendStringInfoString(&key, field);

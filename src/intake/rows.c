@@ -51,6 +51,7 @@ static char *key_condition(const LrSource *source, const char *key);
 static char *key_order(const LrSource *source);
 static char *table_name(const LrSource *source);
 static char *key_shown(const LrSource *source, const char *key);
+static char *baseline_owner(const LrSource *source, TupleTableSlot *slot);
 
 /* Begins to read all rows of a table, in the order of their keys. */
 LrRowScan *
@@ -229,8 +230,9 @@ leadroute_attached_rows(PG_FUNCTION_ARGS)
 		MemoryContext saved = MemoryContextSwitchTo(scratch);
 		char	   *key = lr_lead_key(source, slot);
 		int64		lead_id = source->keyed ? lr_key_find(source->source_id, key) : lr_lead_id_direct(source, slot);
-		Datum		values[] = {Int64GetDatum(lead_id), CStringGetTextDatum(key_shown(source, key))};
-		bool		nulls[] = {lead_id == 0, false};
+		char	   *owner = baseline_owner(source, slot);
+		Datum		values[] = {Int64GetDatum(lead_id), CStringGetTextDatum(key_shown(source, key)), owner ? CStringGetTextDatum(owner) : (Datum) 0};
+		bool		nulls[] = {lead_id == 0, false, owner == NULL};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 		MemoryContextSwitchTo(saved);
@@ -336,4 +338,16 @@ key_shown(const LrSource *source, const char *key)
 	for (int i = 0; i < LR_DIGEST_LENGTH; i++)
 		sprintf(hex + 2 * i, "%02x", digest[i]);
 	return hex;
+}
+
+/* Returns the owner that another router gave a row's lead; NULL if none, or if there is no such router. */
+static char *
+baseline_owner(const LrSource *source, TupleTableSlot *slot)
+{
+	Datum		value;
+	bool		isnull = true;
+
+	if (source->baseline_owner)
+		value = slot_getattr(slot, source->baseline_owner, &isnull);
+	return isnull || source->baseline_owner == 0 ? NULL : lr_key_text((LrKeyText *) &source->baseline_text, value);
 }

@@ -53,6 +53,8 @@ static void forget_stale_sources(void);
 static LrSource *make_source(Relation rel);
 static void read_keys(LrSource *source, Relation rel, Datum names);
 static void check_key_type(Relation rel, Form_pg_attribute column);
+static bool is_trusted_type(Oid type);
+static void read_baseline_owner(LrSource *source, Relation rel, const char *name);
 static void read_columns(LrSource *source, Relation rel, json_t *mapping);
 static void read_column(LrSource *source, Relation rel, int attribute, const char *name);
 static Expr *conversion(Form_pg_attribute column, Oid target);
@@ -201,7 +203,8 @@ make_source(Relation rel)
 	values[0] = PointerGetDatum(construct_array(relids, nrelids, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT source_id, relation::oid, policy, keyed, mapping, classes, key_columns, reroute_on FROM leadroute.attached_tables"
+	if (lr_sql("SELECT source_id, relation::oid, policy, keyed, mapping, classes, key_columns, reroute_on, mode = 'observe', baseline_owner"
+			   " FROM leadroute.attached_tables"
 			   " WHERE relation = ANY ($1::oid[]) ORDER BY array_position($1::oid[], relation::oid) DESC LIMIT 1", true, 1, types, values, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -214,7 +217,9 @@ make_source(Relation rel)
 	source->keyed = DatumGetBool(lr_sql_datum(0, 4, &isnull));
 	source->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	source->context = CreateStandaloneExprContext();
+	source->observed = DatumGetBool(lr_sql_datum(0, 9, &isnull));
 	read_keys(source, rel, lr_sql_datum(0, 7, &isnull));
+	read_baseline_owner(source, rel, lr_sql_text(0, 10));
 	read_columns(source, rel, lr_json_of_jsonb(lr_sql_datum(0, 5, &isnull)));
 	read_classes(source, lr_json_of_jsonb(lr_sql_datum(0, 6, &isnull)));
 	read_reroute(source, rel, lr_sql_datum(0, 8, &isnull));
@@ -254,26 +259,46 @@ read_keys(LrSource *source, Relation rel, Datum names)
 static void
 check_key_type(Relation rel, Form_pg_attribute column)
 {
-	Oid			type = getBaseType(column->atttypid);
+	if (!is_trusted_type(getBaseType(column->atttypid)))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("column \"%s\" of table \"%s\" cannot be a lead's key", NameStr(column->attname), RelationGetRelationName(rel)),
+				errdetail("Its type %s may run functions of its owner when it is read.", format_type_be(getBaseType(column->atttypid))),
+				errhint("Use a key of built-in types or enums, such as bigint, uuid or text."));
+}
+
+static bool
+is_trusted_type(Oid type)
+{
 	HeapTuple	tuple;
 	Oid			owner;
 
 	if (type < FirstNormalObjectId || type_is_enum(type))
-		return;
+		return true;
 	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for type %u", type);
 	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
 	ReleaseSysCache(tuple);
-	if (!superuser_arg(owner))
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("column \"%s\" of table \"%s\" cannot be a lead's key", NameStr(column->attname), RelationGetRelationName(rel)),
-				errdetail("Its type %s may run functions of its owner when it is read.", format_type_be(type)),
-				errhint("Use a key of built-in types or enums, such as bigint, uuid or text."));
+	return superuser_arg(owner);
 }
 
-/* Decides for every attribute where it comes from, and which columns are left for attributes. */
+/* Finds the column in which another router names the owner; one that is gone by now, or that is not to be trusted, is none. */
+static void
+read_baseline_owner(LrSource *source, Relation rel, const char *name)
+{
+	AttrNumber	attnum = name ? column_number(rel, name) : InvalidAttrNumber;
+
+	if (attnum == InvalidAttrNumber || !is_trusted_type(getBaseType(TupleDescAttr(source->desc, attnum - 1)->atttypid)))
+		return;
+	source->baseline_owner = attnum;
+	lr_key_text_init(&source->baseline_text, TupleDescAttr(source->desc, attnum - 1)->atttypid);
+}
+
+/*
+ * Decides for every attribute where it comes from, and which columns are left for attributes. What another router decided is
+ * not among them: we decide beside it.
+ */
 static void
 read_columns(LrSource *source, Relation rel, json_t *mapping)
 {
@@ -281,6 +306,8 @@ read_columns(LrSource *source, Relation rel, json_t *mapping)
 
 	for (int i = 0; i < source->nkeys; i++)
 		used[source->keys[i]] = true;
+	if (source->baseline_owner)
+		used[source->baseline_owner] = true;
 	for (int attribute = 0; attribute < LR_N_ATTRIBUTES; attribute++)
 	{
 		const char *name = lr_facts[attribute].name;

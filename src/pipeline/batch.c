@@ -47,6 +47,7 @@ lr_batch_init(LrBatch *batch, LrPolicy *policy, LrSource *source, TimestampTz as
 	batch->source = source;
 	batch->as_of = as_of;
 	batch->cause = cause;
+	batch->mode = LR_MODE_ROUTE;
 	batch->user = user;
 	initStringInfo(&batch->attributes);
 	initStringInfo(&batch->evidence);
@@ -90,6 +91,8 @@ lr_batch_run(LrBatch *batch)
 	instr_time	end;
 
 	INSTR_TIME_SET_CURRENT(start);
+	if (!batch->verifying)
+		lr_flags_evaluate(batch);
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (!batch->verifying && !batch->unrecorded)
@@ -121,6 +124,13 @@ lr_batch_clear(LrBatch *batch)
 	resetStringInfo(&batch->attributes);
 	resetStringInfo(&batch->evidence);
 	batch->n = 0;
+}
+
+/* Tells whether the runs of a batch have consequences: those that are repeated, evaluated, tried in the shadow or beside another router have none. */
+bool
+lr_batch_acts(const LrBatch *batch)
+{
+	return !batch->verifying && !batch->evaluating && (batch->mode == LR_MODE_ROUTE || batch->mode == LR_MODE_CANARY);
 }
 
 static void
@@ -216,6 +226,8 @@ lr_step_run(LrStep *step, LrRun *run)
 
 	if (unlikely(run->batch->instead != NULL) && run->batch->instead(step, run))
 		return;
+	if (step->flag >= 0 && (run->isnull[step->flag] || !DatumGetBool(run->values[step->flag])))
+		return;
 	if (!lr_prerequisites_met(step, run))
 		return;
 	result->status = LR_STEP_DONE;
@@ -271,7 +283,7 @@ end_run(LrRun *run, LrOutcome outcome, const char *reason)
 static void
 quarantine_unreadable(LrRun *run)
 {
-	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->evaluating)
+	if (lr_on_error == LR_ON_ERROR_ABORT && lr_batch_acts(run->batch))
 		ereport(ERROR,
 				errcode(run->unreadable_sqlstate),
 				errmsg("attribute \"%s\" of a lead cannot be read", lr_facts[run->unreadable].name),
@@ -351,7 +363,7 @@ lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place)
 		run->isnull[step->first_fact + i] = true;
 	if (step->skip_on_error)
 		return;
-	if (lr_on_error == LR_ON_ERROR_ABORT && !run->batch->verifying && !run->batch->evaluating)
+	if (lr_on_error == LR_ON_ERROR_ABORT && lr_batch_acts(run->batch))
 		ereport(ERROR,
 				errcode(sqlstate),
 				errmsg("agent \"%s\" version \"%s\" failed for a lead", step->agent->name, step->agent->version),

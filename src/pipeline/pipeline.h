@@ -10,6 +10,15 @@
 #include "intake/intake.h"
 #include "policy/policy.h"
 
+/* What a run is to its lead, as in leadroute.entries. */
+typedef enum LrMode
+{
+	LR_MODE_ROUTE = 'r',
+	LR_MODE_CANARY = 'c',		/* decided by the candidate of a trial */
+	LR_MODE_SHADOW = 's',		/* by a candidate that nobody acts on: no decision of the lead */
+	LR_MODE_OBSERVE = 'o'		/* beside another router, that acts */
+} LrMode;
+
 typedef enum LrStepStatus
 {
 	LR_STEP_SKIPPED,
@@ -30,6 +39,9 @@ typedef struct LrRun
 {
 	struct LrBatch *batch;
 	int64		lead_id;
+	char	   *key;			/* of its row, as text; NULL where that is the lead id */
+	int			trial_id;		/* 0: it takes part in none */
+	int			beside;			/* in a shadow: the run of batch->beside that does act */
 	Datum	   *values;			/* facts */
 	bool	   *isnull;
 	bool		ended;
@@ -81,6 +93,8 @@ typedef struct LrBatch
 	LrSource   *source;
 	TimestampTz as_of;
 	char		cause;			/* as in leadroute.entries */
+	LrMode		mode;
+	struct LrBatch *beside;		/* of a shadow: the batch that acts */
 	const char *note;			/* or NULL */
 	Oid			user;			/* who caused it */
 	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
@@ -106,6 +120,7 @@ extern void lr_step_run(LrStep *step, LrRun *run);
 extern void lr_run_apply_stops(LrStep *step, LrRun *run);
 extern bool lr_prerequisites_met(const LrStep *step, const LrRun *run);
 
+extern bool lr_batch_acts(const LrBatch *batch);
 extern bytea *lr_run_evidence(const LrRun *run);
 
 /* For agents: giving outputs, details and failing. */

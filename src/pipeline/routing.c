@@ -5,6 +5,10 @@
  * batches; each batch goes through the pipeline (batch.c), draws its turns (assignment) and is written (provenance). Memory
  * is bounded by the batch, not by the statement. Where no policy is active, or what the active version
  * pins has changed, or routing is off, leads are listed as waiting.
+ *
+ * While the policy has a trial (trial.c) there is a second batch, of the candidate. A canary's leads leave the first batch
+ * for it, and are decided and written as the others are. A shadow's leads stay in the first and are copied: what the candidate
+ * decides is written as entries of their own, and nothing else. Leads of a table that is observed take part in no trial.
  */
 #include "pipeline/pipeline.h"
 
@@ -32,6 +36,8 @@ struct LrRouting
 	char		cause;
 	Oid			user;
 	LrBatch		batch;
+	LrTrial    *trial;			/* NULL: none */
+	LrBatch    *candidate;		/* of the trial */
 	LrRecorder	recorder;
 	TupleTableSlot *row;
 	int			capacity;
@@ -40,6 +46,7 @@ struct LrRouting
 	int			allocated;
 	MinimalTuple *rows;			/* NULL each if nothing but the lead id is wanted of them */
 	int64	   *lead_ids;		/* of the rows, where they are the rows' keys */
+	char	  **keys;			/* of the rows, as text; NULL where they are the lead ids */
 	MemoryContext row_memory;	/* that of the batch, if leads do not wait */
 	LrRunDone	done;
 	void	   *argument;
@@ -49,6 +56,11 @@ static void make_room(LrRouting *routing);
 static void finish_rows(LrRouting *routing);
 static void find_lead_ids(LrRouting *routing);
 static void route_rows(LrRouting *routing);
+static void begin_trial(LrRouting *routing);
+static void divide(LrRouting *routing);
+static void add_to_candidate(LrBatch *candidate, const LrRun *run, int place);
+static void route_batch(LrRouting *routing, LrBatch *batch);
+static void route_shadow(LrRouting *routing);
 static void find_unchanged(LrBatch *batch);
 static bool is_unchanged(LrRun *run, uint64 row);
 
@@ -69,7 +81,7 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 	routing->capacity = lr_batch_size;
 	routing->done = done;
 	routing->argument = argument;
-	routing->policy = lr_on_error == LR_ON_ERROR_ABORT ? lr_policy_hold_active(source->policy)
+	routing->policy = lr_on_error == LR_ON_ERROR_ABORT && !source->observed ? lr_policy_hold_active(source->policy)
 		: lr_policy_try_hold_active(source->policy, &unusable);
 	if (routing->policy == NULL)
 		routing->waiting = unusable ? "policy_unusable" : "no_policy";
@@ -77,6 +89,10 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 	{
 		lr_batch_init(&routing->batch, routing->policy, source, routing->as_of, cause, routing->user);
 		routing->batch.note = note && note[0] ? note : NULL;
+		if (source->observed)
+			routing->batch.mode = LR_MODE_OBSERVE;
+		else
+			begin_trial(routing);
 	}
 	routing->recorder.memory = memory;
 	routing->recorder.capacity = routing->capacity;
@@ -148,6 +164,8 @@ lr_routing_end(LrRouting *routing)
 	ExecDropSingleTupleTableSlot(routing->row);
 	if (routing->policy)
 		lr_policy_release(routing->policy);
+	if (routing->trial)
+		lr_policy_release(routing->candidate->policy);
 	MemoryContextDelete(routing->memory);
 	return total;
 }
@@ -178,7 +196,11 @@ finish_rows(LrRouting *routing)
 	}
 	MemoryContextSwitchTo(saved);
 	if (routing->policy)
+	{
 		lr_batch_clear(&routing->batch);
+		if (routing->trial)
+			lr_batch_clear(routing->candidate);
+	}
 	else
 		MemoryContextReset(routing->row_memory);
 }
@@ -193,9 +215,10 @@ find_lead_ids(LrRouting *routing)
 	int64		next;
 	LrWriter   *writer;
 
+	routing->keys = NULL;
 	if (!source->keyed)
 		return;
-	keys = palloc(sizeof(char *) * routing->nrows);
+	routing->keys = keys = palloc(sizeof(char *) * routing->nrows);
 	lr_lead_keys_find(source, routing->rows, routing->nrows, keys, routing->lead_ids);
 	for (int i = 0; i < routing->nrows; i++)
 		nnew += routing->lead_ids[i] == 0;
@@ -227,10 +250,29 @@ route_rows(LrRouting *routing)
 	for (int i = 0; i < batch->n; i++)
 	{
 		batch->runs[i].lead_id = routing->lead_ids[i];
+		batch->runs[i].key = routing->keys ? routing->keys[i] : NULL;
 		batch->runs[i].known = batch->cause != 'i';
 	}
 	if (batch->cause != 'i')
 		lr_lock_states(batch);
+	if (routing->trial)
+		divide(routing);
+	route_batch(routing, batch);
+	if (routing->trial && routing->trial->shadow)
+		route_shadow(routing);
+	else if (routing->trial)
+	{
+		route_batch(routing, routing->candidate);
+		lr_trial_tally(routing->trial, routing->candidate);
+	}
+}
+
+/* Takes a batch through the pipeline and writes what came of it. */
+static void
+route_batch(LrRouting *routing, LrBatch *batch)
+{
+	if (batch->n == 0)
+		return;
 	lr_batch_run(batch);
 	if (batch->cause != 'i')
 		find_unchanged(batch);
@@ -239,6 +281,97 @@ route_rows(LrRouting *routing)
 	for (int i = 0; i < batch->n && routing->done; i++)
 		routing->done(&batch->runs[i], routing->argument);
 	routing->total += batch->n;
+}
+
+/* Holds the candidate of the policy's trial, if there is one that can be used: otherwise all leads are the active version's. */
+static void
+begin_trial(LrRouting *routing)
+{
+	LrTrial    *trial = lr_trial_running(routing->source->policy);
+	LrPolicy   *candidate;
+	bool		unusable;
+
+	/* another version may have become active since the trial was read */
+	if (likely(trial == NULL) || trial->baseline_version_id != routing->policy->version_id)
+		return;
+	candidate = lr_policy_try_hold(trial->candidate_version_id, &unusable);
+	if (candidate == NULL)
+		return;
+	routing->trial = trial;
+	routing->candidate = palloc(sizeof(LrBatch));
+	lr_batch_init(routing->candidate, candidate, routing->source, routing->as_of, routing->cause, routing->user);
+	routing->candidate->mode = trial->shadow ? LR_MODE_SHADOW : LR_MODE_CANARY;
+	routing->candidate->beside = trial->shadow ? &routing->batch : NULL;
+	routing->candidate->note = routing->batch.note;
+}
+
+/* Gives the candidate its leads. Their states are found, and locked, before: those of both batches in one order. */
+static void
+divide(LrRouting *routing)
+{
+	const LrTrial *trial = routing->trial;
+	LrBatch    *batch = &routing->batch;
+	int			kept = 0;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+		LrSide		side;
+
+		if ((i & 63) == 0)
+			CHECK_FOR_INTERRUPTS();
+		side = lr_trial_side(trial, run);
+		run->trial_id = side == LR_SIDE_NONE ? 0 : trial->trial_id;
+		if (side == LR_SIDE_CANDIDATE)
+			add_to_candidate(routing->candidate, run, i);
+		if (side == LR_SIDE_CANDIDATE && !trial->shadow)
+			continue;
+		if (kept != i)
+			batch->runs[kept] = *run;
+		kept++;
+	}
+	batch->n = kept;
+}
+
+/* Adds a lead to the candidate's batch: what was read of it, and its state. place: of its run in the other batch. */
+static void
+add_to_candidate(LrBatch *candidate, const LrRun *run, int place)
+{
+	LrRun	   *twin = lr_batch_add(candidate);
+
+	memcpy(twin->values, run->values, sizeof(Datum) * LR_N_ATTRIBUTES);
+	memcpy(twin->isnull, run->isnull, sizeof(bool) * LR_N_ATTRIBUTES);
+	twin->unreadable = run->unreadable;
+	twin->unreadable_sqlstate = run->unreadable_sqlstate;
+	twin->lead_id = run->lead_id;
+	twin->key = run->key;
+	twin->trial_id = run->trial_id;
+	twin->beside = place;
+	if (candidate->mode == LR_MODE_SHADOW)
+		return;
+	twin->known = run->known;
+	twin->has_state = run->has_state;
+	twin->supersedes = run->supersedes;
+}
+
+/* Has the candidate decide on what the active version decided, for the record only. What stands unchanged is not decided again. */
+static void
+route_shadow(LrRouting *routing)
+{
+	LrBatch    *shadow = routing->candidate;
+	int			kept = 0;
+
+	for (int i = 0; i < shadow->n; i++)
+	{
+		if (!routing->batch.runs[shadow->runs[i].beside].unchanged)
+			shadow->runs[kept++] = shadow->runs[i];
+	}
+	shadow->n = kept;
+	if (shadow->n == 0)
+		return;
+	lr_batch_run(shadow);
+	lr_assign_batch(shadow);
+	lr_record_shadow(&routing->recorder, shadow);
 }
 
 /*
@@ -261,7 +394,7 @@ find_unchanged(LrBatch *batch)
 			continue;
 		lr_sql_begin(&identity);
 		if (lr_sql_kept(LR_PLAN_ENTRY,
-						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL"
+						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL, e.mode = 'o'"
 						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id) WHERE e.run_id = $1 AND s.run_id = $1 AND s.outcome = e.outcome",
 						1, types, values, NULL) > 0)
 		{
@@ -290,6 +423,9 @@ is_unchanged(LrRun *run, uint64 row)
 		lr_sql_int32(row, 2, 0) != run->batch->policy->version_id ||
 		lr_sql_int32(row, 3, -1) != (run->rule ? run->rule->number : -1) ||
 		!DatumGetBool(lr_sql_datum(row, 6, &isnull)))
+		return false;
+	/* nobody acted on what was decided while the table was observed */
+	if (DatumGetBool(lr_sql_datum(row, 7, &isnull)) != (run->batch->mode == LR_MODE_OBSERVE))
 		return false;
 	if (run->outcome != LR_ASSIGNED)
 		return strcmp(outcome, lr_outcome_names[run->outcome]) == 0;

@@ -79,6 +79,7 @@ static void read_rows(Backtest *test, Past *pasts, int n);
 static void read_rows_of_source(int source_id, Past **pasts, int n);
 static void decide(Backtest *test, Past *pasts, int n, LrBatch *batch);
 static void restore(Backtest *test, Past *past, LrRun *run);
+static void restore_flags(const Past *past, LrRun *run);
 static bool repeat_step(LrStep *step, LrRun *run);
 static void give_up(LrRun *run, const Bitmapset *attributes, const char *capability);
 static void put_row(Backtest *test, const Past *past, const LrRun *run);
@@ -354,6 +355,7 @@ restore(Backtest *test, Past *past, LrRun *run)
 
 	run->lead_id = past->lead_id;
 	run->evaluation = past;
+	restore_flags(past, run);
 	lr_run_set(run, LR_AS_OF, TimestampTzGetDatum(past->as_of));
 	lr_restore_attributes(run, past->evidence, test->wanted, past->key_id, past->current, past->current_isnull, &past->unavailable);
 	if (run->unreadable >= 0)
@@ -367,6 +369,25 @@ restore(Backtest *test, Past *past, LrRun *run)
 	{
 		lr_restore_members(run, past->evidence);
 		past->unavailable = bms_del_member(past->unavailable, LR_ATTRIBUTES);
+	}
+}
+
+/* Flags that the decision recorded are as they were; others are as they are now, for the lead's key. */
+static void
+restore_flags(const Past *past, LrRun *run)
+{
+	const LrPolicy *policy = run->batch->policy;
+	const LrPolicy *recorded = past->version->policy;
+
+	if (policy->nflags > 0)
+		run->key = lr_key_of_lead(past->source_id, past->lead_id);
+	for (int i = 0; i < policy->nflags; i++)
+	{
+		for (int r = 0; r < past->evidence->nflags; r++)
+		{
+			if (strcmp(recorded->flags[r].name, policy->flags[i].name) == 0)
+				lr_run_set(run, policy->flags[i].fact, BoolGetDatum(past->evidence->flags[r]));
+		}
 	}
 }
 

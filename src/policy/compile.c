@@ -21,7 +21,7 @@
 #define MAX_STEPS 32
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
-static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", NULL};
+static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", "flag", NULL};
 static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
 static const char *const rule_members[] = {"name", "priority", "when", "pool", "owner", "outcome", "reason", "agents", "skills", "prerequisites",
 	"first_response_within", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
@@ -44,6 +44,7 @@ static void read_step(Compilation *c, json_t *json, int number);
 static void read_agent(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void read_document(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void read_after(Compilation *c, json_t *json, LrStep *step, const char *place);
+static void read_flag(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void read_stops(Compilation *c, json_t *json, LrStep *step, const char *place);
 static void add_default_stop(Compilation *c, LrStep *step);
 static LrCondition *read_condition(LrMembers *members, const LrScope *scope, json_t *json, const char *place, LrMistakes *mistakes);
@@ -105,6 +106,7 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 		read_rules(&c, lr_json_array(document, "rules", false, "", mistakes));
 		lr_tests_check(policy, document, c.members, c.pools, mistakes);
 	}
+	lr_flags_find(policy, pins != NULL);
 	if (pins)
 		check_types(&c);
 	return policy;
@@ -236,22 +238,29 @@ read_header(Compilation *c, json_t *document)
 	c->policy->justifications = lr_read_justifications(document, c->mistakes);
 }
 
-/* The names of SQL agents' capabilities are known to conditions before the steps are read. */
+/* The names of SQL agents' capabilities, and of flags, are known to conditions before the steps are read. */
 static void
 make_scope(Compilation *c, json_t *steps, const char *timezone)
 {
 	/* more are refused in a moment; a row has no room for any number of columns */
 	int			nsteps = steps ? Min((int) json_array_size(steps), MAX_STEPS) : 0;
-	char	  **extra = palloc(sizeof(char *) * Max(nsteps, 1));
+	json_t	   *pinned_flags = c->pins ? json_object_get(c->pins, "flags") : NULL;
+	List	   *flags = c->pins ? NIL : lr_flag_names();
+	LrExtraFact *extra = palloc(sizeof(LrExtraFact) * (nsteps + list_length(flags) + json_array_size(pinned_flags) + 1));
 	int			nextra = 0;
+	ListCell   *cell;
 
 	for (int i = 0; i < nsteps; i++)
 	{
 		const char *capability = json_string_value(json_object_get(json_array_get(steps, i), "capability"));
 
 		if (capability && lr_builtin_by_capability(capability) == NULL)
-			extra[nextra++] = pstrdup(capability);
+			extra[nextra++] = (LrExtraFact) {.name = pstrdup(capability),.type = JSONBOID};
 	}
+	foreach(cell, flags)
+		extra[nextra++] = (LrExtraFact) {.name = psprintf(LR_FLAG_PREFIX "%s", (char *) lfirst(cell)),.type = BOOLOID};
+	for (int i = 0; i < (int) json_array_size(pinned_flags); i++)
+		extra[nextra++] = (LrExtraFact) {.name = psprintf(LR_FLAG_PREFIX "%s", json_string_value(json_array_get(pinned_flags, i))),.type = BOOLOID};
 	c->policy->scope = lr_scope_make(extra, nextra, timezone && pg_tzset(timezone) ? timezone : "UTC");
 	c->policy->scope->reading = c->reading;
 	c->policy->reading = c->reading;
@@ -269,6 +278,7 @@ read_step(Compilation *c, json_t *json, int number)
 	step->number = number;
 	step->json = json;
 	step->capability = "";
+	step->flag = -1;
 	if (!json_is_object(json))
 	{
 		lr_mistake(c->mistakes, place, "Give {\"capability\": \"…\"}.", "has to be an object");
@@ -286,6 +296,7 @@ read_step(Compilation *c, json_t *json, int number)
 	}
 	step->builtin = lr_builtin_by_capability(capability);
 	read_agent(c, json, step, place);
+	read_flag(c, json, step, place);
 	read_after(c, json, step, place);
 	read_document(c, json, step, place);
 
@@ -306,7 +317,7 @@ read_step(Compilation *c, json_t *json, int number)
 	{
 		for (int i = 0; i < c->policy->scope->nextra; i++)
 		{
-			if (strcmp(c->policy->scope->extra[i], capability) == 0)
+			if (c->policy->scope->extra[i].type == JSONBOID && strcmp(c->policy->scope->extra[i].name, capability) == 0)
 				step->first_fact = LR_N_FACTS + i;
 		}
 		step->nfacts = 1;
@@ -388,8 +399,30 @@ read_after(Compilation *c, json_t *json, LrStep *step, const char *place)
 			lr_mistake(c->mistakes, lr_place_at(lr_place(place, "after"), i), "Name the capability of a step that stands before this one.",
 					   "%s is not an earlier step", capability ? psprintf("\"%s\"", capability) : "it");
 		else
+		{
 			step->after = bms_add_member(step->after, found);
+			step->conditional |= c->policy->steps[found].conditional;
+			if (step->builtin == &lr_assign_owner && c->policy->steps[found].conditional)
+				lr_mistake(c->mistakes, lr_place_at(lr_place(place, "after"), i), "Leave it out: rules see the outputs of a step that is off as null.",
+						   "\"%s\" may be switched off by a flag, and nothing would assign then", capability);
+		}
 	}
+}
+
+/* Reads the flag that switches a step on and off. */
+static void
+read_flag(Compilation *c, json_t *json, LrStep *step, const char *place)
+{
+	const char *name = lr_json_string(json, "flag", false, place, c->mistakes);
+
+	if (name == NULL)
+		return;
+	step->flag = lr_fact_find(c->policy->scope, psprintf(LR_FLAG_PREFIX "%s", name));
+	step->conditional = true;
+	if (step->flag < 0)
+		lr_mistake(c->mistakes, lr_place(place, "flag"), psprintf("leadroute.set_flag('%s') makes one.", name), "there is no flag \"%s\"", name);
+	if (step->builtin == &lr_assign_owner)
+		lr_mistake(c->mistakes, lr_place(place, "flag"), "Leave it out, and write flags.name in the conditions of rules.", "assignOwner cannot be switched off");
 }
 
 static void
@@ -702,7 +735,12 @@ lr_policy_pins(const LrPolicy *policy)
 	}
 	appendStringInfoString(&json, "}, \"types\": ");
 	lr_types_to_json(policy->types, &json);
-	appendStringInfoChar(&json, '}');
+	for (int i = 0; i < policy->nflags; i++)
+	{
+		appendStringInfoString(&json, i ? ", " : ", \"flags\": [");
+		escape_json(&json, policy->flags[i].name);
+	}
+	appendStringInfoString(&json, policy->nflags ? "]}" : "}");
 	return json.data;
 }
 

@@ -66,26 +66,33 @@ static LrTruth evaluate_conjunct(LrConjunct *conjunct, LrEvaluator *evaluator, i
 
 /* Makes the scope of a policy version's conditions, in the current memory context. */
 LrScope *
-lr_scope_make(char **extra, int nextra, const char *timezone)
+lr_scope_make(const LrExtraFact *extra, int nextra, const char *timezone)
 {
 	LrScope    *scope = palloc0(sizeof(LrScope));
 
 	scope->nextra = nextra;
-	scope->extra = palloc(sizeof(char *) * Max(nextra, 1));
+	scope->extra = palloc(sizeof(LrExtraFact) * Max(nextra, 1));
 	for (int i = 0; i < nextra; i++)
-		scope->extra[i] = pstrdup(extra[i]);
+		scope->extra[i] = (LrExtraFact) {.name = pstrdup(extra[i].name),.type = extra[i].type};
 	scope->nfacts = LR_N_FACTS + nextra;
 	scope->timezone = pstrdup(timezone);
 	scope->desc = CreateTemplateTupleDesc(scope->nfacts);
 	for (int i = 0; i < scope->nfacts; i++)
 	{
-		Oid			type = i < LR_N_FACTS ? lr_facts[i].type : JSONBOID;
+		Oid			type = lr_fact_type(scope, i);
 
-		TupleDescInitEntry(scope->desc, i + 1, i < LR_N_FACTS ? lr_facts[i].name : scope->extra[i - LR_N_FACTS], type, -1, 0);
+		TupleDescInitEntry(scope->desc, i + 1, i < LR_N_FACTS ? lr_facts[i].name : scope->extra[i - LR_N_FACTS].name, type, -1, 0);
 		if (OidIsValid(get_typcollation(type)))
 			TupleDescInitEntryCollation(scope->desc, i + 1, C_COLLATION_OID);
 	}
 	return scope;
+}
+
+/* Returns the type of a fact. */
+Oid
+lr_fact_type(const LrScope *scope, int fact)
+{
+	return fact < LR_N_FACTS ? lr_facts[fact].type : scope->extra[fact - LR_N_FACTS].type;
 }
 
 /* Finds a fact by its name, such as country, score or validateContact.status; -1 if there is none. As in SQL, case does not matter. */
@@ -105,7 +112,7 @@ lr_fact_find(const LrScope *scope, const char *name)
 	}
 	for (int i = 0; i < scope->nextra; i++)
 	{
-		if (pg_strcasecmp(name, scope->extra[i]) == 0)
+		if (pg_strcasecmp(name, scope->extra[i].name) == 0)
 			return LR_N_FACTS + i;
 	}
 	return -1;
@@ -116,7 +123,7 @@ const char *
 lr_fact_name(const LrScope *scope, int fact)
 {
 	if (fact >= LR_N_FACTS)
-		return scope->extra[fact - LR_N_FACTS];
+		return scope->extra[fact - LR_N_FACTS].name;
 	return lr_facts[fact].capability ? psprintf("%s.%s", lr_facts[fact].capability, lr_facts[fact].name) : lr_facts[fact].name;
 }
 

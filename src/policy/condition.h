@@ -10,11 +10,18 @@
 #include "nodes/execnodes.h"
 #include "nodes/primnodes.h"
 
-/* The names that conditions of one policy may use, beside lr_facts[]: SQL agents' outputs. */
+/* A fact of one policy version: the output of an SQL agent, by its capability, a jsonb; or a flag, "flags.name", a boolean. */
+typedef struct LrExtraFact
+{
+	char	   *name;
+	Oid			type;
+} LrExtraFact;
+
+/* The names that conditions of one policy may use, beside lr_facts[]. */
 typedef struct LrScope
 {
 	int			nextra;
-	char	  **extra;			/* capabilities; extra i is fact LR_N_FACTS + i, a jsonb */
+	LrExtraFact *extra;			/* extra i is fact LR_N_FACTS + i */
 	int			nfacts;			/* LR_N_FACTS + nextra */
 	TupleDesc	desc;
 	char	   *timezone;		/* the policy version's own */
@@ -88,7 +95,8 @@ typedef struct LrConditionError
 
 extern Oid	lr_column_type(const LrTestColumn *column);
 extern int64 lr_order_place(Oid type, Datum value);
-extern LrScope *lr_scope_make(char **extra, int nextra, const char *timezone);
+extern LrScope *lr_scope_make(const LrExtraFact *extra, int nextra, const char *timezone);
+extern Oid	lr_fact_type(const LrScope *scope, int fact);
 extern int	lr_fact_find(const LrScope *scope, const char *name);
 extern const char *lr_fact_name(const LrScope *scope, int fact);
 extern void lr_facts_read(const LrScope *scope, json_t *lead, bool strict, Datum *values, bool *isnull);

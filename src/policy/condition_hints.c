@@ -271,6 +271,8 @@ lr_name_hint(List *fields, const char *text, int place)
 
 	if (pg_strcasecmp(first, "attributes") == 0 || ends_before(text, at, "->") || ends_before(text, at, "->>"))
 		return psprintf("Members of attributes are written attributes->>'%s'.", last);
+	if (pg_strcasecmp(first, "flags") == 0 && list_length(fields) == 2)
+		return psprintf("There is no flag \"%s\" that this condition can read: leadroute.set_flag('%s') makes one, for policies.", last, last);
 	outputs = outputs_of(first);
 	if (outputs)
 		return outputs;

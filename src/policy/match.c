@@ -113,9 +113,7 @@ lr_facts_read(const LrScope *scope, json_t *lead, bool strict, Datum *values, bo
 bool
 lr_fact_from_json(const LrScope *scope, int fact, json_t *json, Datum *value)
 {
-	Oid			type = fact < LR_N_FACTS ? lr_facts[fact].type : JSONBOID;
-
-	switch (type)
+	switch (lr_fact_type(scope, fact))
 	{
 		case TEXTOID:
 			if (!json_is_string(json))

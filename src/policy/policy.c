@@ -76,12 +76,20 @@ lr_policy_hold_active(const char *name)
 LrPolicy *
 lr_policy_try_hold_active(const char *name, bool *unusable)
 {
-	Attempt		attempt = {.version_id = active_version(name)};
+	int			version_id = active_version(name);
+
+	*unusable = false;
+	return version_id == 0 ? NULL : lr_policy_try_hold(version_id, unusable);
+}
+
+/* Holds a policy version, or sets *unusable and gives NULL where it cannot be used. */
+LrPolicy *
+lr_policy_try_hold(int version_id, bool *unusable)
+{
+	Attempt		attempt = {.version_id = version_id};
 	int			sqlstate;
 
 	*unusable = false;
-	if (attempt.version_id == 0)
-		return NULL;
 	attempt.policy = find_compiled(attempt.version_id, false);
 	if (attempt.policy == NULL && !lr_guard(try_load, &attempt, &sqlstate))
 		*unusable = true;

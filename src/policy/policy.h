@@ -38,6 +38,8 @@ typedef struct LrStep
 	bool		timezone_matters;
 	bool		may_raise;		/* a condition that it evaluates may */
 	bool		skip_on_error;	/* otherwise a failure quarantines the lead */
+	int			flag;			/* the fact of the flag that switches it on, or -1 */
+	bool		conditional;	/* a flag may switch it, or a step that it needs, off */
 	Bitmapset  *after;			/* numbers of the steps that it needs */
 	int			nstops;
 	LrStop	   *stops;
@@ -64,6 +66,14 @@ typedef enum LrHitPolicy
 	LR_HIT_FIRST,				/* the first of the document */
 	LR_HIT_UNIQUE				/* one only; where there are more, that is on record, and it is as under LR_HIT_PRIORITY */
 } LrHitPolicy;
+
+/* A feature flag that a policy version reads. */
+typedef struct LrPolicyFlag
+{
+	const char *name;
+	int			fact;
+	struct LrFlag *flag;		/* as it is now; NULL if there is none: see flags.c */
+} LrPolicyFlag;
 
 typedef struct LrRuleIndex LrRuleIndex;
 typedef struct LrRuleSet LrRuleSet;
@@ -94,6 +104,9 @@ typedef struct LrPolicy
 	bool		conditions_read_all_keys;	/* rules or stop conditions do, not only agents */
 	bool		timezone_matters;
 	json_t	   *justifications; /* attribute to reason, or NULL */
+	int			nflags;
+	LrPolicyFlag *flags;		/* in the order of the record */
+	uint64		flags_generation;	/* of what they point to */
 } LrPolicy;
 
 /* policy.c */
@@ -102,7 +115,13 @@ extern LrPolicy *lr_policy_hold_active(const char *name);
 extern LrPolicy *lr_policy_try_hold_active(const char *name, bool *unusable);
 extern LrPolicy *lr_policy_hold(int version_id);
 extern LrPolicy *lr_policy_hold_to_read(int version_id);
+extern LrPolicy *lr_policy_try_hold(int version_id, bool *unusable);
 extern void lr_policy_release(LrPolicy *policy);
+
+/* publish.c */
+extern char *lr_checked_name(Datum name, const char *what);
+extern int	lr_policy_by_name(const char *name, int *active_version_id);
+extern void lr_policy_check_usable(int version_id, const char *name);
 
 /* types.c */
 extern void lr_types_to_json(List *types, StringInfo json);
@@ -158,6 +177,67 @@ extern void lr_policy_load_rules(LrPolicy *policy, Datum stored);
 extern void lr_policy_reindex(LrPolicy *policy);
 extern json_t *lr_rule_json(const LrPolicy *policy, int number);
 extern LrCondition *lr_rule_condition(LrPolicy *policy, int number);
+
+/* segment.c: which leads a trial or a flag is for */
+typedef struct LrSegment LrSegment;
+struct LrRun;
+
+extern LrSegment *lr_segment_make(const char *condition);
+extern bool lr_segment_holds(const LrSegment *segment, const struct LrRun *run);
+extern void lr_segment_check(const char *condition, json_t *justifications, const char *what, LrMistakes *mistakes);
+extern bool lr_share_takes(const struct LrRun *run, const char *salt, double share);
+extern int64 lr_hypothetical_turn(int64 lead_id);
+extern char *lr_random_salt(void);
+extern void lr_check_share(double share);
+
+/* flags.c */
+struct LrBatch;
+
+#define LR_FLAG_PREFIX "flags."
+
+extern List *lr_flag_names(void);
+extern void lr_flags_find(LrPolicy *policy, bool all);
+extern void lr_flags_evaluate(struct LrBatch *batch);
+
+/* trial.c */
+#define LR_N_BOUNDS 4
+
+typedef struct LrTrial
+{
+	int			trial_id;
+	int			policy_id;
+	char	   *policy;
+	int			candidate_version_id;
+	int			baseline_version_id;
+	bool		shadow;			/* the candidate decides, and nothing acts on it */
+	double		share;
+	char	   *salt;
+	LrSegment  *segment;		/* NULL: everybody */
+	bool		bounded;
+	double		bounds[LR_N_BOUNDS];	/* in the order of lr_bound_names[]; NaN for none */
+	int			min_leads;
+	int			window;
+	int			unchecked;		/* leads that this session tallied since it last looked at the bounds */
+} LrTrial;
+
+/* Where a lead stands in a trial. */
+typedef enum LrSide
+{
+	LR_SIDE_NONE,				/* outside of its segment */
+	LR_SIDE_BASELINE,
+	LR_SIDE_CANDIDATE
+} LrSide;
+
+extern const char *const lr_bound_names[LR_N_BOUNDS];
+extern LrTrial *lr_trial_running(const char *policy);
+extern List *lr_trials_running(void);
+extern LrSide lr_trial_side(const LrTrial *trial, const struct LrRun *run);
+extern bool lr_trial_end(int trial_id, const char *how, const char *reason);
+extern void lr_trial_end_with_baseline(int policy_id, const char *reason, Oid caller);
+
+/* bounds.c */
+extern void lr_bounds_read(LrTrial *trial, json_t *bounds, LrMistakes *mistakes);
+extern void lr_trial_tally(LrTrial *trial, const struct LrBatch *batch);
 
 /* rules.c */
 typedef struct LrRuleError

@@ -18,11 +18,8 @@ PG_FUNCTION_INFO_V1(leadroute_rollback_policy);
 PG_FUNCTION_INFO_V1(leadroute_publish_scorecard);
 PG_FUNCTION_INFO_V1(leadroute_publish_jurisdictions);
 
-static int	policy_by_name(const char *name, int *active_version_id);
 static void activate(int policy_id, int version_id, int previous, const char *act, const char *reason, Oid caller);
-static void check_usable(int version_id, const char *name);
 static int	version_number(int version_id);
-static char *checked_name(Datum name, const char *what);
 
 /* Lists every mistake of a document; see the SQL comment. */
 Datum
@@ -53,7 +50,7 @@ leadroute_publish_policy(PG_FUNCTION_ARGS)
 {
 	lr_refuse_nulls(fcinfo);
 
-	char	   *name = checked_name(PG_GETARG_DATUM(0), "policy");
+	char	   *name = lr_checked_name(PG_GETARG_DATUM(0), "policy");
 	char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	LrMistakes	mistakes = {NIL};
 	LrPolicy   *policy;
@@ -103,8 +100,8 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("the policy's name is null"));
-	name = checked_name(PG_GETARG_DATUM(0), "policy");
-	policy_id = policy_by_name(name, &previous);
+	name = lr_checked_name(PG_GETARG_DATUM(0), "policy");
+	policy_id = lr_policy_by_name(name, &previous);
 	values[0] = Int32GetDatum(policy_id);
 	values[1] = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
 	lr_sql_begin(&identity);
@@ -117,7 +114,7 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("policy \"%s\" has no version %d", name, DatumGetInt32(values[1])),
 				errhint("See leadroute.policy_history."));
-	check_usable(version_id, name);
+	lr_policy_check_usable(version_id, name);
 	activate(policy_id, version_id, previous, "activate", reason, GetUserId());
 	PG_RETURN_INT32(version_number(version_id));
 }
@@ -128,13 +125,13 @@ leadroute_rollback_policy(PG_FUNCTION_ARGS)
 {
 	lr_refuse_nulls(fcinfo);
 
-	char	   *name = checked_name(PG_GETARG_DATUM(0), "policy");
+	char	   *name = lr_checked_name(PG_GETARG_DATUM(0), "policy");
 	char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	LrIdentity	identity;
 	Oid			types[] = {INT4OID, INT4OID};
 	Datum		values[2];
 	int			present;
-	int			policy_id = policy_by_name(name, &present);
+	int			policy_id = lr_policy_by_name(name, &present);
 	int			version_id = 0;
 
 	/* the latest activation of the present version says what was before it; a rollback does not count as one */
@@ -150,7 +147,7 @@ leadroute_rollback_policy(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("policy \"%s\" has no version to go back to", name),
 				errhint("Activate the version that you want by its number: see leadroute.policy_history."));
-	check_usable(version_id, name);
+	lr_policy_check_usable(version_id, name);
 	activate(policy_id, version_id, present, "rollback", reason, GetUserId());
 	PG_RETURN_INT32(version_number(version_id));
 }
@@ -161,7 +158,7 @@ leadroute_publish_scorecard(PG_FUNCTION_ARGS)
 {
 	lr_refuse_nulls(fcinfo);
 
-	char	   *name = checked_name(PG_GETARG_DATUM(0), "scorecard");
+	char	   *name = lr_checked_name(PG_GETARG_DATUM(0), "scorecard");
 	LrMistakes	mistakes = {NIL};
 
 	lr_scorecard_check(lr_json_of_jsonb(PG_GETARG_DATUM(1)), &mistakes);
@@ -175,7 +172,7 @@ leadroute_publish_jurisdictions(PG_FUNCTION_ARGS)
 {
 	lr_refuse_nulls(fcinfo);
 
-	char	   *name = checked_name(PG_GETARG_DATUM(0), "jurisdictions");
+	char	   *name = lr_checked_name(PG_GETARG_DATUM(0), "jurisdictions");
 	LrMistakes	mistakes = {NIL};
 
 	lr_jurisdictions_check(lr_json_of_jsonb(PG_GETARG_DATUM(1)), &mistakes);
@@ -183,8 +180,9 @@ leadroute_publish_jurisdictions(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(lr_document_publish("jurisdictions", name, PG_GETARG_DATUM(1), text_to_cstring(PG_GETARG_TEXT_PP(2))));
 }
 
-static char *
-checked_name(Datum name, const char *what)
+/* Returns the name of a policy or document; raises 22023 if it cannot be one. */
+char *
+lr_checked_name(Datum name, const char *what)
 {
 	char	   *value = TextDatumGetCString(name);
 
@@ -198,8 +196,8 @@ checked_name(Datum name, const char *what)
 }
 
 /* Finds a policy, and locks it: activations of one policy happen one after the other. */
-static int
-policy_by_name(const char *name, int *active_version_id)
+int
+lr_policy_by_name(const char *name, int *active_version_id)
 {
 	LrIdentity	identity;
 	Oid			types[] = {TEXTOID};
@@ -230,12 +228,14 @@ activate(int policy_id, int version_id, int previous, const char *act, const cha
 	lr_sql_begin(&identity);
 	lr_sql("UPDATE leadroute.policies SET active_version_id = $2 WHERE policy_id = $1", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
+	/* what a trial compares with is gone */
+	lr_trial_end_with_baseline(policy_id, "another version became active", caller);
 	lr_record_act(act, policy_id, version_id, 0, previous, reason, caller);
 }
 
 /* Raises 55000 if a version's agents are gone, or it reads what is protected by now. */
-static void
-check_usable(int version_id, const char *name)
+void
+lr_policy_check_usable(int version_id, const char *name)
 {
 	LrPolicy   *policy = lr_policy_hold(version_id);
 	LrMistakes	mistakes = {NIL};

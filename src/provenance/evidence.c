@@ -1,13 +1,14 @@
 /*
  * evidence.c: the compact form of what a run read and what its steps gave.
  *
- * One entry a lead, not a row a step: names stand in the policy version, values here. The layout, version 1:
+ * One entry a lead, not a row a step: names stand in the policy version, values here. The layout, version 2:
  *
  *	u8 version, u32 length of the stable part, stable part, float32 duration of each step (microseconds)
- *	stable part: attributes, unreadable, steps
+ *	stable part: attributes, unreadable, flags, steps
  *	attributes: u32 bits of those that are known; 5 bytes of classes, two bits each; for each known one its value if it is
  *		plain, otherwise its digest; varint count of plain members of "attributes", for each string name, string JSON
  *	unreadable: u8 0, or attribute + 1 and 5 bytes of SQLSTATE
+ *	flags: varint count; for each that the policy version reads, in the order of its pins, u8. Version 1 had none
  *	steps: varint count; for each u8 status, and if done its outputs and varint length and bytes of the agent's own detail,
  *		if failed 5 bytes of SQLSTATE and string place
  *	outputs: of a built-in agent u16 bits of those that are known and their values; of others one string, JSON
@@ -25,11 +26,11 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
 #define HEADER_LENGTH 5
 
 static void put_u32(StringInfo out, uint32 value);
-static void put_fact(StringInfo out, int fact, Datum value);
+static void put_value(StringInfo out, Oid type, Datum value);
 static void put_digest(StringInfo out, int fact, Datum value);
 static void put_plain_members(StringInfo out, LrRun *run);
 static void put_step(StringInfo out, const LrStep *step, const LrRun *run);
@@ -138,7 +139,7 @@ lr_evidence_attributes(LrRun *run)
 		if (run->isnull[i])
 			continue;
 		if (source->classes[i] == LR_CLASS_PLAIN)
-			put_fact(out, i, run->values[i]);
+			put_value(out, lr_facts[i].type, run->values[i]);
 		else
 			put_digest(out, i, run->values[i]);
 	}
@@ -146,17 +147,15 @@ lr_evidence_attributes(LrRun *run)
 	put_byte(out, run->unreadable + 1);
 	if (run->unreadable >= 0)
 		put_sqlstate(out, run->unreadable_sqlstate);
-	run->attributes_length = out->len - run->attributes_at;
+	lr_evidence_flags(run);
 	/* JSON's text forms take some kB for every member: too much to keep for a whole batch */
 	MemoryContextSwitchTo(saved);
 	ResetExprContext(scratch);
 }
 
 static void
-put_fact(StringInfo out, int fact, Datum value)
+put_value(StringInfo out, Oid type, Datum value)
 {
-	Oid			type = fact < LR_N_FACTS ? lr_facts[fact].type : JSONBOID;
-
 	switch (type)
 	{
 		case TEXTOID:
@@ -202,6 +201,19 @@ put_fact(StringInfo out, int fact, Datum value)
 				break;
 			}
 	}
+}
+
+/* Appends the values of flags, behind the attributes, which have to be the last that was appended. */
+void
+lr_evidence_flags(LrRun *run)
+{
+	const LrPolicy *policy = run->batch->policy;
+	StringInfo	out = &run->batch->attributes;
+
+	lr_put_varint(out, policy->nflags);
+	for (int i = 0; i < policy->nflags; i++)
+		put_value(out, BOOLOID, run->isnull[policy->flags[i].fact] ? BoolGetDatum(false) : run->values[policy->flags[i].fact]);
+	run->attributes_length = out->len - run->attributes_at;
 }
 
 /* Appends the digest of an attribute's value. */
@@ -333,7 +345,7 @@ put_step(StringInfo out, const LrStep *step, const LrRun *run)
 	if (result->status != LR_STEP_DONE)
 		return;
 	if (step->builtin == NULL)
-		put_fact(out, step->first_fact, run->values[step->first_fact]);
+		put_value(out, JSONBOID, run->values[step->first_fact]);
 	else
 	{
 		for (int i = 0; i < step->nfacts; i++)
@@ -343,7 +355,7 @@ put_step(StringInfo out, const LrStep *step, const LrRun *run)
 		for (int i = 0; i < step->nfacts; i++)
 		{
 			if (known & (1u << i))
-				put_fact(out, step->first_fact + i, run->values[step->first_fact + i]);
+				put_value(out, lr_facts[step->first_fact + i].type, run->values[step->first_fact + i]);
 		}
 	}
 	if (result->detail)
@@ -416,10 +428,8 @@ get_u32(LrReader *in)
 }
 
 static Datum
-get_fact(LrReader *in, int fact)
+get_value(LrReader *in, Oid type)
 {
-	Oid			type = fact < LR_N_FACTS ? lr_facts[fact].type : JSONBOID;
-
 	switch (type)
 	{
 		case TEXTOID:
@@ -475,8 +485,9 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 	LrReader	in = {data, data + length};
 	uint64		classes = 0;
 	uint32		known;
+	int			version = *lr_get_bytes(&in, 1);
 
-	if (*lr_get_bytes(&in, 1) != FORMAT_VERSION)
+	if (version < 1 || version > FORMAT_VERSION)
 		damaged();
 	evidence->stable = data + HEADER_LENGTH;
 	evidence->stable_length = (int) get_u32(&in);
@@ -494,7 +505,7 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 		if (!attribute->known)
 			continue;
 		if (attribute->class == LR_CLASS_PLAIN)
-			attribute->value = get_fact(&in, i);
+			attribute->value = get_value(&in, lr_facts[i].type);
 		else
 			attribute->digest = (const unsigned char *) lr_get_bytes(&in, LR_DIGEST_LENGTH);
 	}
@@ -513,6 +524,12 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 	if (evidence->unreadable >= 0)
 		evidence->unreadable_sqlstate = pnstrdup(lr_get_bytes(&in, 5), 5);
 	evidence->attributes_length = (int) (in.at - data);
+	evidence->nflags = version >= 2 ? (int) lr_get_varint(&in) : 0;
+	if (evidence->nflags != (version >= 2 ? policy->nflags : 0))
+		damaged();
+	evidence->flags = palloc(sizeof(bool) * Max(evidence->nflags, 1));
+	for (int i = 0; i < evidence->nflags; i++)
+		evidence->flags[i] = *lr_get_bytes(&in, 1) != 0;
 
 	evidence->nsteps = (int) lr_get_varint(&in);
 	if (evidence->nsteps != policy->nsteps)
@@ -538,7 +555,7 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 		if (step->builtin == NULL)
 		{
 			recorded->known = 1;
-			recorded->values[0] = get_fact(&in, step->first_fact);
+			recorded->values[0] = get_value(&in, JSONBOID);
 			if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(recorded->values[0])))
 				damaged();
 		}
@@ -549,7 +566,7 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 			for (int f = 0; f < step->nfacts; f++)
 			{
 				if (recorded->known & (1u << f))
-					recorded->values[f] = get_fact(&in, step->first_fact + f);
+					recorded->values[f] = get_value(&in, lr_facts[step->first_fact + f].type);
 			}
 		}
 		recorded->detail_length = (int) lr_get_varint(&in);
@@ -562,6 +579,16 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 		memcpy(&evidence->steps[i].duration, &number, sizeof(number));
 	}
 	return evidence;
+}
+
+/* Gives a run the flags that a past one had, whatever they are now; before there were any in evidence, all were off. */
+void
+lr_evidence_restore_flags(const LrEvidence *evidence, LrRun *run)
+{
+	const LrPolicy *policy = run->batch->policy;
+
+	for (int i = 0; i < policy->nflags; i++)
+		lr_run_set(run, policy->flags[i].fact, BoolGetDatum(i < evidence->nflags && evidence->flags[i]));
 }
 
 /* Returns the part of evidence that depends on inputs and outputs only. */

@@ -23,6 +23,7 @@ extern void lr_environment_json(StringInfo json);
 
 /* evidence.c: writing */
 extern void lr_evidence_attributes(LrRun *run);
+extern void lr_evidence_flags(LrRun *run);
 extern void lr_evidence_finish(LrRun *run);
 extern void lr_put_varint(StringInfo out, uint64 value);
 extern void lr_put_string(StringInfo out, const char *value);
@@ -69,17 +70,20 @@ typedef struct LrEvidence
 {
 	const char *stable;
 	int			stable_length;
-	int			attributes_length;	/* from the beginning to the steps */
+	int			attributes_length;	/* from the beginning to the flags */
 	LrEvidenceAttribute attributes[LR_N_ATTRIBUTES];
 	int			nmembers;
 	LrEvidenceMember *members;
 	int			unreadable;		/* attribute, or -1 */
 	char	   *unreadable_sqlstate;
+	int			nflags;
+	bool	   *flags;			/* in the order of policy->flags */
 	int			nsteps;
 	LrEvidenceStep *steps;
 } LrEvidence;
 
 extern LrEvidence *lr_evidence_read(const char *data, int length, const LrPolicy *policy);
+extern void lr_evidence_restore_flags(const LrEvidence *evidence, LrRun *run);
 extern const char *lr_evidence_stable(const char *data, int length, int *stable_length);
 extern void lr_fact_digest(int key_id, int fact, Datum value, unsigned char *digest);
 
@@ -126,6 +130,7 @@ typedef struct LrRecorder
 } LrRecorder;
 
 extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);
+extern void lr_record_shadow(LrRecorder *recorder, LrBatch *batch);
 extern void lr_recorder_end(LrRecorder *recorder);
 extern void lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, bool changed, TimestampTz at, Oid user);
 extern void lr_lock_states(LrBatch *batch);

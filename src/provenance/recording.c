@@ -19,7 +19,7 @@ enum
 {
 	ENTRY_RUN_ID, ENTRY_LEAD_ID, ENTRY_AS_OF, ENTRY_SUPERSEDES, ENTRY_TURN, ENTRY_SCORE, ENTRY_SOURCE_ID, ENTRY_POLICY_VERSION_ID,
 	ENTRY_ENVIRONMENT_ID, ENTRY_KEY_ID, ENTRY_ROUTED_BY, ENTRY_OUTCOME, ENTRY_RULE_NO, ENTRY_POOL_ID, ENTRY_POOL_REVISION_ID, ENTRY_OWNER_ID,
-	ENTRY_DURATION_US, ENTRY_ENTRY_NO, ENTRY_CAUSE, ENTRY_REASON_CODE, ENTRY_NOTE, ENTRY_EVIDENCE
+	ENTRY_TRIAL_ID, ENTRY_DURATION_US, ENTRY_ENTRY_NO, ENTRY_CAUSE, ENTRY_MODE, ENTRY_REASON_CODE, ENTRY_NOTE, ENTRY_EVIDENCE
 };
 
 /* The columns of leadroute.lead_states. */
@@ -74,6 +74,19 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 		if (batch->runs[i].has_state && !batch->runs[i].unchanged)
 			change_state(&batch->runs[i]);
 	}
+	MemoryContextSwitchTo(saved);
+}
+
+/* Writes what a shadow decided: entries only. No state knows of them, and they supersede nothing. */
+void
+lr_record_shadow(LrRecorder *recorder, LrBatch *batch)
+{
+	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
+	int64		next_run_id = take_run_ids(batch->n);
+
+	for (int i = 0; i < batch->n; i++)
+		batch->runs[i].run_id = next_run_id++;
+	write_entries(recorder, batch);
 	MemoryContextSwitchTo(saved);
 }
 
@@ -163,9 +176,12 @@ write_entries(LrRecorder *recorder, LrBatch *batch)
 			put(slot, ENTRY_POOL_REVISION_ID, Int32GetDatum(run->pool_revision_id));
 		if (run->owner_id)
 			put(slot, ENTRY_OWNER_ID, Int32GetDatum(run->owner_id));
+		if (run->trial_id)
+			put(slot, ENTRY_TRIAL_ID, Int32GetDatum(run->trial_id));
 		put(slot, ENTRY_DURATION_US, Float4GetDatum(batch->total_duration));
 		put(slot, ENTRY_ENTRY_NO, Int16GetDatum(1));
 		put(slot, ENTRY_CAUSE, CharGetDatum(batch->cause));
+		put(slot, ENTRY_MODE, CharGetDatum(batch->mode));
 		put(slot, ENTRY_REASON_CODE, CStringGetTextDatum(run->reason));
 		if (batch->note)
 			put(slot, ENTRY_NOTE, CStringGetTextDatum(batch->note));

@@ -10,10 +10,12 @@
 
 PG_FUNCTION_INFO_V1(leadroute_entry_evidence);
 PG_FUNCTION_INFO_V1(leadroute_entry_steps);
+PG_FUNCTION_INFO_V1(leadroute_entry_tier);
 
 static const char *const status_names[] = {"skipped", "done", "failed"};
 
 static void append_attributes(const LrEvidence *evidence, StringInfo json);
+static void append_flags(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
 static void append_attribute(const LrEvidenceAttribute *attribute, int number, StringInfo json);
 static void append_output(const LrEvidenceStep *recorded, const LrStep *step, StringInfo json);
 static char *input_digest(const LrEvidence *evidence, const LrPolicy *policy, int number);
@@ -85,7 +87,29 @@ leadroute_entry_steps(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Appends the members attributes, unreadable and steps. */
+/* Finds the tier of an entry; see the SQL comment. */
+Datum
+leadroute_entry_tier(PG_FUNCTION_ARGS)
+{
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	LrPolicy   *policy = lr_policy_hold_to_read(PG_GETARG_INT32(1));
+	LrEvidence *evidence = lr_evidence_read(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), policy);
+	Datum		tier = (Datum) 0;
+
+	for (int i = 0; i < evidence->nsteps; i++)
+	{
+		int			output = LR_TIER - policy->steps[i].first_fact;
+
+		if (policy->steps[i].builtin == &lr_compute_score && evidence->steps[i].status == LR_STEP_DONE && (evidence->steps[i].known & (1u << output)))
+			tier = evidence->steps[i].values[output];
+	}
+	lr_policy_release(policy);
+	if (tier == (Datum) 0)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(tier);
+}
+
+/* Appends the members attributes, unreadable, flags and steps. */
 void
 lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json)
 {
@@ -93,6 +117,7 @@ lr_evidence_to_json(const LrEvidence *evidence, const LrPolicy *policy, StringIn
 	if (evidence->unreadable >= 0)
 		appendStringInfo(json, ", \"unreadable\": {\"attribute\": \"%s\", \"sqlstate\": \"%s\"}", lr_facts[evidence->unreadable].name,
 						 evidence->unreadable_sqlstate);
+	append_flags(evidence, policy, json);
 	appendStringInfoString(json, ", \"steps\": ");
 	lr_steps_to_json(evidence, policy, json);
 }
@@ -154,6 +179,20 @@ append_attributes(const LrEvidence *evidence, StringInfo json)
 		first = false;
 	}
 	appendStringInfoChar(json, '}');
+}
+
+/* Those that the policy version reads, if it reads any. */
+static void
+append_flags(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json)
+{
+	for (int i = 0; i < evidence->nflags; i++)
+	{
+		appendStringInfoString(json, i ? ", " : ", \"flags\": {");
+		escape_json(json, policy->flags[i].name);
+		appendStringInfo(json, ": %s", evidence->flags[i] ? "true" : "false");
+	}
+	if (evidence->nflags > 0)
+		appendStringInfoChar(json, '}');
 }
 
 static void
@@ -218,6 +257,11 @@ input_digest(const LrEvidence *evidence, const LrPolicy *policy, int number)
 		appendStringInfo(&inputs, "%s=", lr_facts[i].name);
 		append_attribute(&evidence->attributes[i], i, &inputs);
 		appendStringInfoChar(&inputs, '\n');
+	}
+	for (int i = 0; i < evidence->nflags; i++)
+	{
+		if (bms_is_member(policy->flags[i].fact, reads) || policy->flags[i].fact == step->flag)
+			appendStringInfo(&inputs, LR_FLAG_PREFIX "%s=%s\n", policy->flags[i].name, evidence->flags[i] ? "true" : "false");
 	}
 	/* an enriched attribute reaches the steps behind as an output of the enrichment */
 	for (int s = 0; s < number; s++)

@@ -61,6 +61,8 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	lr_restore_entry(run, entry, evidence, &unavailable);
 	run->attributes_length = (int) (VARDATA_ANY(entry->evidence) + evidence->attributes_length - evidence->stable);
 	appendBinaryStringInfo(&batch.attributes, evidence->stable, run->attributes_length);
+	lr_evidence_restore_flags(evidence, run);
+	lr_evidence_flags(run);
 	repeat_steps(run, evidence, &unavailable, entry);
 	lr_evidence_finish(run);
 	again = lr_evidence_read(VARDATA(lr_run_evidence(run)), VARSIZE(lr_run_evidence(run)) - VARHDRSZ, policy);

@@ -136,3 +136,18 @@ lr_record_act(const char *act, int policy_id, int policy_version_id, int documen
 		   false, 8, types, values, nulls);
 	lr_sql_end(&identity);
 }
+
+/* Logs what a person did with something that is neither a policy nor a document: subject names it. */
+void
+lr_record_subject_act(const char *act, const char *subject, const char *reason, Oid current_user)
+{
+	LrIdentity	identity;
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(act), CStringGetTextDatum(subject), CStringGetTextDatum(reason),
+	CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false)), CStringGetTextDatum(GetUserNameFromId(current_user, false))};
+
+	lr_sql_begin(&identity);
+	lr_sql("INSERT INTO leadroute.policy_acts (act, subject, reason, session_user_name, current_user_name, application, client_address)"
+		   " VALUES ($1, $2, $3, $4, $5, current_setting('application_name'), inet_client_addr())", false, 5, types, values, NULL);
+	lr_sql_end(&identity);
+}

@@ -49,6 +49,7 @@ extern LrDocument *lr_document_newest(const char *kind, const char *name);
 extern int	lr_document_publish(const char *kind, const char *name, Datum document, const char *reason);
 
 /* Records what a person did with a policy or document; ids of 0 are null. */
+extern void lr_record_subject_act(const char *act, const char *subject, const char *reason, Oid current_user);
 extern void lr_record_act(const char *act, int policy_id, int policy_version_id, int document_id, int previous_version_id, const char *reason,
 						  Oid current_user);
 
