@@ -158,11 +158,13 @@ sub placed
 	return \@placed;
 }
 
-# Conditions compare text under the C collation; plain SQL has to be told so of what is not a column.
+# Conditions compare and fold text under the C collation; plain SQL has to be told so of what is not a column.
 sub in_plain_sql
 {
 	my ($text) = @_;
-	return $text =~ s/((?:attributes|weighLead)->>'\w+')/(($1) COLLATE "C")/gr;
+	$text =~ s/((?:attributes|weighLead)->>'\w+')/(($1) COLLATE "C")/g;
+	$text =~ s/lower\(('(?:[^']|'')*')\)/lower($1 COLLATE "C")/g;
+	return $text;
 }
 
 sub connect_parts
