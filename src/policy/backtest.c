@@ -14,7 +14,6 @@
  */
 #include "policy/evaluation.h"
 
-#include "assignment/assignment.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -23,7 +22,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(leadroute_backtest);
 

@@ -22,7 +22,6 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/ruleutils.h"
 
 PG_FUNCTION_INFO_V1(leadroute_explain_decided_rule);
@@ -57,7 +56,8 @@ static void append_read(const Explanation *e, StringInfo json, int fact, const c
 static bool append_member(const Explanation *e, StringInfo json, const char *key);
 static char *note_of(const Explanation *e);
 static bool stands_before(const Explanation *e, json_t *other, int number);
-static void put_row(Explanation *e, int conjunct, const char *condition, LrTruth truth, bool unknown, int sqlstate, Datum reads, const char *note);
+static void put_row(Explanation *e, int conjunct, const char *condition, LrTruth truth, bool unknown, int sqlstate, Datum reads,
+					const char *note);
 
 /* Explains a rule for a decision; see the SQL comment. */
 Datum
@@ -214,9 +214,16 @@ explain_conjunct(Explanation *e, LrCondition *when, int number, LrTruth *truth, 
 	missing = bms_intersect(one.reads, e->unavailable);
 	if (bms_is_member(LR_ATTRIBUTES, missing) && lr_restore_has_members(e->evidence, one.keys, one.reads_all_keys))
 		missing = bms_del_member(missing, LR_ATTRIBUTES);
-	/* of the rule that decided every conjunct was true */
-	*unknown = !bms_is_empty(missing) && e->decided != e->number;
-	*truth = !bms_is_empty(missing) ? (*unknown ? LR_NULL : LR_TRUE) : lr_condition_evaluate(&one, e->policy->evaluator, e->run->values, e->run->isnull, &error);
+	*unknown = false;
+	if (bms_is_empty(missing))
+		*truth = lr_condition_evaluate(&one, e->policy->evaluator, e->run->values, e->run->isnull, &error);
+	else if (e->decided == e->number)
+		*truth = LR_TRUE;		/* or the rule would not have decided */
+	else
+	{
+		*truth = LR_NULL;
+		*unknown = true;
+	}
 	*sqlstate = error.sqlstate;
 	ResetExprContext(e->policy->evaluator->context);
 	put_row(e, number, conjunct_text(e->policy->scope, conjunct->expression), *truth, *unknown, error.sqlstate, reads_of(e, &one), NULL);
@@ -386,7 +393,8 @@ append_read(const Explanation *e, StringInfo json, int fact, const char *key)
 	if (key && class != LR_CLASS_PLAIN && append_member(e, json, key))
 		return;
 	if (class != LR_CLASS_PLAIN && (bms_is_member(fact, e->unavailable) || !e->run->isnull[fact]))
-		appendStringInfo(json, "{\"class\": \"%s\"%s}", lr_class_names[class], bms_is_member(fact, e->unavailable) ? ", \"unavailable\": true" : "");
+		appendStringInfo(json, "{\"class\": \"%s\"%s}", lr_class_names[class],
+						 bms_is_member(fact, e->unavailable) ? ", \"unavailable\": true" : "");
 	else if (e->run->isnull[fact])
 		appendStringInfoString(json, "null");
 	else if (key == NULL)
@@ -469,7 +477,8 @@ stands_before(const Explanation *e, json_t *other, int number)
 }
 
 static void
-put_row(Explanation *e, int conjunct, const char *condition, LrTruth truth, bool unknown, int sqlstate, Datum reads, const char *note)
+put_row(Explanation *e, int conjunct, const char *condition, LrTruth truth, bool unknown, int sqlstate, Datum reads,
+		const char *note)
 {
 	static const char *const truths[] = {[LR_FALSE] = "false", [LR_NULL] = "null", [LR_ERROR] = "error", [LR_TRUE] = "true"};
 	Datum		values[] = {Int32GetDatum(conjunct), CStringGetTextDatum(condition), CStringGetTextDatum(truths[truth]),

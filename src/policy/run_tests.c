@@ -127,7 +127,9 @@ compare_text(StringInfo out, json_t *expect, const char *member, const char *got
 {
 	json_t	   *expected = json_object_get(expect, member);
 
-	if (expected == NULL || (json_is_null(expected) ? got == NULL : got && json_is_string(expected) && strcmp(json_string_value(expected), got) == 0))
+	if (expected == NULL || (json_is_null(expected) && got == NULL))
+		return;
+	if (got && json_is_string(expected) && strcmp(json_string_value(expected), got) == 0)
 		return;
 	append_difference(out, member, expected);
 	if (got)
@@ -160,7 +162,8 @@ put_result(const char *name, const char *difference, const LrRun *run, void *arg
 {
 	ReturnSetInfo *result = argument;
 	Datum		values[] = {CStringGetTextDatum(name), BoolGetDatum(difference == NULL),
-		difference ? DirectFunctionCall1(jsonb_in, CStringGetDatum(difference)) : (Datum) 0, Int32GetDatum(run->rule ? run->rule->number : 0)};
+		difference ? DirectFunctionCall1(jsonb_in, CStringGetDatum(difference)) : (Datum) 0,
+		Int32GetDatum(run->rule ? run->rule->number : 0)};
 	bool		nulls[] = {false, false, difference == NULL, run->rule == NULL};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -134,7 +134,8 @@ check_lead(Checking *c, json_t *lead, const char *place)
 		int			sqlstate;
 
 		if (reading.fact < 0)
-			lr_mistake(c->mistakes, lr_place(place, name), "Give attributes without a column as members of \"attributes\", outputs as \"step.output\".",
+			lr_mistake(c->mistakes, lr_place(place, name),
+					   "Give attributes without a column as members of \"attributes\", outputs as \"step.output\".",
 					   "is neither an attribute of a lead nor an output of a step");
 		else if (reading.fact >= LR_N_FACTS && !json_is_object(json))
 			lr_mistake(c->mistakes, lr_place(place, name), "Give what the agent would: {…}.", "has to be an object");
@@ -175,7 +176,8 @@ check_expect(Checking *c, json_t *expect, const char *place)
 	if (json_object_size(expect) == 0)
 		lr_mistake(c->mistakes, place, "Say what has to come out, such as {\"rule\": \"…\"}.", "is empty");
 	if (expects(c, expect, "rule", &text, place) && !has_name(&c->rules, text))
-		lr_mistake(c->mistakes, lr_place(place, "rule"), "Name a rule of this document, or give null for none.", "there is no rule \"%s\"", text);
+		lr_mistake(c->mistakes, lr_place(place, "rule"), "Name a rule of this document, or give null for none.",
+				   "there is no rule \"%s\"", text);
 	if (expects(c, expect, "pool", &text, place) && json_object_get(c->pools, text) == NULL && !has_name(&c->owner_pools, text))
 		lr_mistake(c->mistakes, lr_place(place, "pool"), "INSERT INTO leadroute.pools (name) makes one.", "there is no pool \"%s\"", text);
 	if (expects(c, expect, "owner", &text, place))

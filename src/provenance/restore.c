@@ -119,8 +119,8 @@ lr_restore_needs_row(const LrEvidence *evidence, const Bitmapset *wanted)
  * it is now; current NULL: it is gone. Those that are not to be had any more are added to *unavailable.
  */
 void
-lr_restore_attributes(LrRun *run, const LrEvidence *evidence, const Bitmapset *wanted, int key_id, const Datum *current, const bool *current_isnull,
-					  Bitmapset **unavailable)
+lr_restore_attributes(LrRun *run, const LrEvidence *evidence, const Bitmapset *wanted, int key_id, const Datum *current,
+					  const bool *current_isnull, Bitmapset **unavailable)
 {
 	run->unreadable = evidence->unreadable;
 	for (int i = 0; i < LR_N_ATTRIBUTES; i++)

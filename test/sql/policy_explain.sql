@@ -57,6 +57,31 @@ SELECT * FROM told(2, 'seats');
 DELETE FROM leads WHERE id IN (1, 2);
 SELECT * FROM told(2, 'seats');
 
+-- what is explained agrees with what was decided, lead by lead and rule by rule: the first that holds decided, and those before it that
+-- raised are those on record, with the same conjuncts
+SELECT leadroute.create_leads_table('many', 'policy_explain');
+INSERT INTO many (country, company_size, domain, email, phone, consent, attributes)
+    SELECT CASE WHEN g.n % 3 = 0 THEN 'DE' ELSE g.country END, g.company_size, CASE WHEN g.n % 7 = 0 THEN 'explain.example' ELSE g.domain END, g.email, g.phone, g.consent,
+           (ARRAY['{"seats": "many", "vip": "yes"}', '{"seats": "150"}', '{"seats": "9", "vip": "yes"}', '{"vip": "no"}', NULL]::jsonb[])[1 + g.n % 5]
+    FROM (SELECT *, row_number() OVER () AS n FROM leadroute.generate_leads(150, 11)) g;
+WITH told AS MATERIALIZED (
+    SELECT d.decision_id, d.rule AS decided, r.rule_no, r.rule ->> 'name' AS name, (r.rule ->> 'priority')::int AS priority, x.*
+    FROM many JOIN leadroute.decisions d USING (lead_id) CROSS JOIN leadroute.policy_rules r CROSS JOIN LATERAL leadroute.explain_rule(d.decision_id, r.rule ->> 'name') x
+    WHERE r.policy_version_id = leadroute.policy_version_id('policy_explain', 1) AND r.rule -> 'enabled' IS NULL AND d.reason_code IN ('rule_matched', 'rest')
+), expected AS (
+    SELECT decision_id, decided, (array_agg(name ORDER BY priority, rule_no) FILTER (WHERE conjunct_no IS NULL AND truth = 'true'))[1] AS holds,
+           min(priority * 100 + rule_no) FILTER (WHERE name = decided) AS until
+    FROM told GROUP BY 1, 2
+), raised AS (
+    SELECT e.decision_id, jsonb_agg(jsonb_build_object('rule_no', t.rule_no, 'sqlstate', t.sqlstate, 'conjunct', c.conjunct) ORDER BY t.priority, t.rule_no) AS errors
+    FROM expected e JOIN told t USING (decision_id)
+    JOIN LATERAL (SELECT min(u.conjunct_no) AS conjunct FROM told u WHERE u.decision_id = t.decision_id AND u.rule_no = t.rule_no AND u.truth = 'error') c ON true
+    WHERE t.conjunct_no IS NULL AND t.truth = 'error' AND t.priority * 100 + t.rule_no < e.until GROUP BY 1
+)
+SELECT count(*) > 60 AS many, count(DISTINCT e.decided) > 3 AS many_rules, bool_and(e.holds = e.decided) AS the_first_that_holds,
+       count(r.errors) > 5 AS many_raised, bool_and(r.errors IS NOT DISTINCT FROM p.output -> 'errors') AS same_errors
+FROM expected e LEFT JOIN raised r USING (decision_id) JOIN leadroute.provenance p USING (decision_id) WHERE p.capability = 'assignOwner';
+
 -- for a lead that is given everything is shown
 SELECT * FROM leadroute.explain_rule('policy_explain', NULL, 'VIP', '{"email": "jane@gmail.com", "attributes": {"vip": "yes"}}');
 SELECT * FROM leadroute.explain_rule('policy_explain', 1, 'seats', '{"email": "jane@gmail.com", "phone": "+49 30 1234567", "consent": true, "country": "AT", "attributes": {"seats": 101}, "as_of": "2020-01-01T00:00:00+01:00"}');

@@ -44,6 +44,7 @@ foreach my $database ('plain', 'custom')
 	is(rows_of($database), $rows, "$database: as many rows in every table");
 	same(views_of($node, $database), $views, "$database: the views show the same");
 	same(verdicts_of($node, $database), $verdicts, "$database: every decision verifies as before");
+	is($node->safe_psql($database, q{SELECT test, passed FROM leadroute.run_policy_tests('events')}), 'anybody|t', "$database: the tests of policies are there, and pass");
 	same(triggers_of($node, $database), $triggers, "$database: each trigger is there once");
 	same(sequences_of($database), $sequences, "$database: sequences stand where they stood");
 	same(grants_of($database), $grants, "$database: grants are the same");

@@ -101,7 +101,8 @@ SELECT leadroute.publish_policy('default', '{
     'no firmographics');
 SELECT leadroute.publish_policy('events', '{
     "leadroute": 1, "steps": [{"capability": "validateContact", "stop_when": []}, {"capability": "assignOwner"}],
-    "rules": [{"name": "any", "when": "true", "pool": "enterprise"}]}', 'for the visitors');
+    "rules": [{"name": "any", "when": "true", "pool": "enterprise"}],
+    "tests": [{"name": "anybody", "lead": {"country": "DE"}, "expect": {"rule": "any", "pool": "enterprise"}}]}', 'for the visitors');
 SELECT leadroute.activate_policy('events');
 
 CREATE TABLE team.visitors (
