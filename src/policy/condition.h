@@ -92,6 +92,7 @@ extern LrScope *lr_scope_make(char **extra, int nextra, const char *timezone);
 extern int	lr_fact_find(const LrScope *scope, const char *name);
 extern const char *lr_fact_name(const LrScope *scope, int fact);
 extern bool lr_fact_from_json(const LrScope *scope, int fact, json_t *json, Datum *value);
+extern void lr_facts_from_json(const LrScope *scope, json_t *lead, bool strict, Datum *values, bool *isnull);
 extern LrCondition *lr_condition_parse(const char *text, const LrScope *scope, const char *place, LrMistakes *mistakes);
 extern void lr_condition_add_bound(LrCondition *condition, int fact, const char *operator, Datum constant);
 extern LrEvaluator *lr_evaluator_make(LrScope *scope);

@@ -23,7 +23,6 @@ PG_FUNCTION_INFO_V1(leadroute_match_rules);
 PG_FUNCTION_INFO_V1(leadroute_measure_rules);
 PG_FUNCTION_INFO_V1(leadroute_rule_index);
 
-static void read_facts(const LrScope *scope, json_t *lead, bool strict, Datum *values, bool *isnull);
 static void append_errors(StringInfo json, const LrMatch *match);
 static Datum int_array(const int *numbers, int n);
 
@@ -58,7 +57,7 @@ leadroute_match_rules(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		memset(isnull, true, sizeof(bool) * nfacts);
 		if (!missing[i])
-			read_facts(policy->scope, lr_json_of_jsonb(documents[i]), true, values, isnull);
+			lr_facts_from_json(policy->scope, lr_json_of_jsonb(documents[i]), true, values, isnull);
 		lr_rules_match(policy, PG_UINT32_MAX, values, isnull, indexed, &match);
 		initStringInfo(&errors);
 		append_errors(&errors, &match);
@@ -78,9 +77,9 @@ leadroute_match_rules(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Fills in facts by their names. Unless strict, what is no fact is passed over. */
-static void
-read_facts(const LrScope *scope, json_t *lead, bool strict, Datum *values, bool *isnull)
+/* Fills in facts by their names, under the scope's settings. Unless strict, what is no fact is passed over. */
+void
+lr_facts_from_json(const LrScope *scope, json_t *lead, bool strict, Datum *values, bool *isnull)
 {
 	const char *name;
 	json_t	   *json;
@@ -221,7 +220,7 @@ leadroute_measure_rules(PG_FUNCTION_ARGS)
 		isnull[i] = palloc(sizeof(bool) * nfacts);
 		memset(isnull[i], true, sizeof(bool) * nfacts);
 		if (!missing[i])
-			read_facts(policy->scope, lr_json_of_jsonb(documents[i]), false, values[i], isnull[i]);
+			lr_facts_from_json(policy->scope, lr_json_of_jsonb(documents[i]), false, values[i], isnull[i]);
 	}
 	saved = MemoryContextSwitchTo(scratch);
 	/* one round to prepare what is needed */

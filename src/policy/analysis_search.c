@@ -1,0 +1,761 @@
+/*
+ * analysis_search.c: is a region of leads covered by boxes?
+ *
+ * A region is divided by the column that most of the boxes which meet it narrow, into classes of cells that the same boxes
+ * admit: the countries that rules name, each for itself, and all others together. In each class only the boxes that admit it
+ * are left; none of them narrows that column there any more, so a region is divided once a column at most. A class that one
+ * box holds whole is covered; one that no box meets is not, unless nothing that goes together is left in it (links). Territory
+ * rules by the hundred thousand fall apart at the first columns, and cost little more than to sort them.
+ *
+ * Boxes that meet a box are found through an index: boxes are grouped by the columns that they narrow to few cells; in each
+ * group they are sorted by the hash of these cells, and by the cell of each column, for boxes that name fewer.
+ */
+#include "policy/analysis.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+
+/* A bound of more cells than this does not count as naming its values; a box is entered under that many combinations at most. */
+#define MAX_FEW_CELLS 64
+#define MAX_KEY_COLUMNS 8
+
+typedef enum LeafResult
+{
+	LEAF_IMPOSSIBLE,
+	LEAF_REPORTED,
+	LEAF_ENDS					/* the search */
+} LeafResult;
+
+typedef struct Search
+{
+	LrAnalysis *analysis;
+	Bitmapset **used;
+	LrRegionFound found;
+	void	   *argument;
+} Search;
+
+/* A box begins or stops admitting cells. */
+typedef struct Event
+{
+	int32		cell;
+	int32		candidate;		/* place in the list */
+	bool		begins;
+} Event;
+
+/* Cells that the same boxes admit. */
+typedef struct Class
+{
+	uint64		hash;			/* of the boxes */
+	LrSet	   *set;
+	int			allocated;
+	int			n;
+	int		   *members;		/* those that narrow the column */
+} Class;
+
+typedef struct Division
+{
+	const LrColumn *column;
+	int			nclasses;
+	Class	   *classes;
+	int			nothers;
+	int		   *others;			/* those that do not narrow the column */
+} Division;
+
+typedef struct IndexKey
+{
+	uint64		key;			/* hash of cells, or a cell */
+	int			box;
+} IndexKey;
+
+typedef struct KeyList
+{
+	int			n;
+	int			allocated;
+	IndexKey   *keys;
+} KeyList;
+
+typedef struct BoxGroup
+{
+	int			ncolumns;
+	const LrColumn *columns[MAX_KEY_COLUMNS];
+	KeyList		tuples;
+	KeyList		cells[MAX_KEY_COLUMNS];
+	int			nboxes;
+	int			allocated;
+	int		   *boxes;
+} BoxGroup;
+
+struct LrBoxIndex
+{
+	List	   *groups;
+	int		   *seen;			/* by box: number of the last question that found it */
+	int			question;
+};
+
+static bool search(Search *s, const LrSet **region, const int *candidates, int n);
+static bool meets(const LrBox *box, const LrSet **region);
+static bool holds(const LrBox *box, const LrSet **region);
+static LeafResult leaf(Search *s, const LrSet **region, ListCell *cell);
+static const LrColumn *choose_column(Search *s, const LrSet **region, const int *candidates, int n);
+static void divide(Search *s, const LrSet **region, const int *candidates, int n, Division *division);
+static Class *find_class(Division *division, uint64 hash, int *allocated, HTAB *by_hash);
+static const LrSet *bound_of(const LrBox *box, const LrColumn *column);
+static const LrSet **copy_region(const LrAnalysis *analysis, const LrSet **region);
+static bool combination_fits(const LrLink *link, const LrSet **sets, const LrSet **region);
+static void add_box(LrBoxIndex *index, const LrBox *box, int number);
+static int	few_cells(const LrBox *box, const LrSet **sets, const LrColumn **columns);
+static void add_key(KeyList *list, uint64 key, int box);
+static void sort_keys(KeyList *list);
+static int	first_key(const KeyList *list, uint64 key);
+static int32 nth_cell(const LrSet *set, int n);
+static uint64 hash_cells(const LrSet **sets, int n, int combination);
+static int	compare_events(const void *a, const void *b);
+static int	compare_keys(const void *a, const void *b);
+static int	compare_ints(const void *a, const void *b);
+
+/* Takes some thousandths of the budget; returns false if it has run out. */
+bool
+lr_charge(LrAnalysis *analysis, int64 thousandths)
+{
+	analysis->charge += thousandths;
+	analysis->budget -= analysis->charge / 1000;
+	analysis->charge %= 1000;
+	return analysis->budget >= 0;
+}
+
+/* Makes the region of a box, in the current memory context. */
+const LrSet **
+lr_region_of(const LrAnalysis *analysis, const LrBox *box)
+{
+	const LrSet **region = palloc(sizeof(LrSet *) * Max(analysis->ncolumns, 1));
+
+	for (int i = 0; i < analysis->ncolumns; i++)
+		region[i] = analysis->columns[i]->universe;
+	for (int i = 0; i < box->n; i++)
+	{
+		int			column = box->bounds[i].column->number;
+
+		region[column] = lr_set_intersection(region[column], box->bounds[i].set);
+	}
+	return region;
+}
+
+/* Tells whether a region can hold a lead: no column is empty, and each link has a combination. */
+bool
+lr_region_possible(const LrAnalysis *analysis, const LrSet **region)
+{
+	ListCell   *cell;
+	ListCell   *combination;
+
+	for (int i = 0; i < analysis->ncolumns; i++)
+	{
+		if (region[i]->n == 0)
+			return false;
+	}
+	foreach(cell, analysis->links)
+	{
+		LrLink	   *link = lfirst(cell);
+		bool		fits = false;
+
+		foreach(combination, link->combinations)
+			fits = fits || combination_fits(link, lfirst(combination), region);
+		if (!fits)
+			return false;
+	}
+	return true;
+}
+
+static bool
+combination_fits(const LrLink *link, const LrSet **sets, const LrSet **region)
+{
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		if (sets[i] && !lr_set_overlaps(sets[i], region[link->columns[i]->number]))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Looks for parts of a region that no candidate, a number of a box each, covers. found(), unless NULL, is called for each, and
+ * ends the search by returning true. Returns whether the search was ended so, or, without found(), whether there is such a part.
+ * *used, unless NULL, gets the subjects of boxes that covered. Out of budget, analysis->budget is negative and the answer false.
+ */
+bool
+lr_find_uncovered(LrAnalysis *analysis, const LrSet **region, const int *candidates, int n, Bitmapset **used, LrRegionFound found, void *argument)
+{
+	Search		s = {.analysis = analysis,.used = used,.found = found,.argument = argument};
+
+	return search(&s, region, candidates, n);
+}
+
+static bool
+search(Search *s, const LrSet **region, const int *candidates, int n)
+{
+	LrAnalysis *analysis = s->analysis;
+	Division	division;
+	int		   *left;
+	bool		found = false;
+
+	CHECK_FOR_INTERRUPTS();
+	check_stack_depth();
+	if (analysis->links != NIL && !lr_region_possible(analysis, region))
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		const LrBox *box = analysis->boxes[candidates[i]];
+
+		if (holds(box, region))
+		{
+			if (s->used)
+				*s->used = bms_add_member(*s->used, box->subject);
+			return false;
+		}
+	}
+	left = palloc(sizeof(int) * Max(n, 1));
+	{
+		int			kept = 0;
+
+		for (int i = 0; i < n; i++)
+		{
+			if (meets(analysis->boxes[candidates[i]], region))
+				left[kept++] = candidates[i];
+		}
+		n = kept;
+	}
+	if (n == 0)
+	{
+		pfree(left);
+		return leaf(s, region, list_head(analysis->links)) == LEAF_ENDS;
+	}
+	if (!lr_charge(analysis, 1000 + 10 * n))
+		return false;
+
+	divide(s, region, left, n, &division);
+	/* leads that have a value first: whoever reads the findings learns more from them */
+	for (int i = 0; i < division.nclasses * 2 && !found && analysis->budget >= 0; i++)
+	{
+		Class	   *class = &division.classes[i % division.nclasses];
+		const LrSet **part;
+		int		   *members;
+
+		if ((class->set->ranges[0].low < LR_CELL_VALUES) != (i >= division.nclasses))
+			continue;
+		part = copy_region(analysis, region);
+		members = palloc(sizeof(int) * Max(class->n + division.nothers, 1));
+		if (!lr_charge(analysis, 10 * (class->n + division.nothers)))
+			break;
+		memcpy(members, class->members, sizeof(int) * class->n);
+		memcpy(members + class->n, division.others, sizeof(int) * division.nothers);
+		part[division.column->number] = class->set;
+		found = search(s, part, members, class->n + division.nothers);
+		pfree(members);
+		pfree(part);
+	}
+	for (int i = 0; i < division.nclasses; i++)
+	{
+		pfree(division.classes[i].set);
+		pfree(division.classes[i].members);
+	}
+	pfree(division.classes);
+	pfree(division.others);
+	pfree(left);
+	return found;
+}
+
+/*
+ * Finds, link by link, what goes together in a part that no box meets, and reports it; the first that does is enough, since
+ * they differ in what no box asks for.
+ */
+static LeafResult
+leaf(Search *s, const LrSet **region, ListCell *cell)
+{
+	LrAnalysis *analysis = s->analysis;
+	LrLink	   *link;
+	ListCell   *combination;
+	LeafResult	result = LEAF_IMPOSSIBLE;
+
+	if (cell == NULL)
+		return s->found == NULL || s->found(analysis, region, s->argument) ? LEAF_ENDS : LEAF_REPORTED;
+	link = lfirst(cell);
+	foreach(combination, link->combinations)
+	{
+		const LrSet **sets = lfirst(combination);
+		const LrSet **part;
+
+		if (result != LEAF_IMPOSSIBLE)
+			break;
+		if (!combination_fits(link, sets, region))
+			continue;
+		part = copy_region(analysis, region);
+		for (int i = 0; i < link->ncolumns; i++)
+		{
+			if (sets[i])
+				part[link->columns[i]->number] = lr_set_intersection(part[link->columns[i]->number], sets[i]);
+		}
+		result = leaf(s, part, lnext(analysis->links, cell));
+	}
+	return result;
+}
+
+static bool
+meets(const LrBox *box, const LrSet **region)
+{
+	for (int i = 0; i < box->n; i++)
+	{
+		if (!lr_set_overlaps(box->bounds[i].set, region[box->bounds[i].column->number]))
+			return false;
+	}
+	return true;
+}
+
+static bool
+holds(const LrBox *box, const LrSet **region)
+{
+	for (int i = 0; i < box->n; i++)
+	{
+		if (!lr_set_contains(box->bounds[i].set, region[box->bounds[i].column->number]))
+			return false;
+	}
+	return true;
+}
+
+static const LrSet **
+copy_region(const LrAnalysis *analysis, const LrSet **region)
+{
+	const LrSet **copy = palloc(sizeof(LrSet *) * Max(analysis->ncolumns, 1));
+
+	memcpy(copy, region, sizeof(LrSet *) * analysis->ncolumns);
+	return copy;
+}
+
+/* Chooses the column that most candidates narrow within the region. */
+static const LrColumn *
+choose_column(Search *s, const LrSet **region, const int *candidates, int n)
+{
+	LrAnalysis *analysis = s->analysis;
+	int		   *counts = palloc0(sizeof(int) * Max(analysis->ncolumns, 1));
+	int			best = -1;
+
+	for (int i = 0; i < n; i++)
+	{
+		const LrBox *box = analysis->boxes[candidates[i]];
+
+		for (int b = 0; b < box->n; b++)
+		{
+			int			column = box->bounds[b].column->number;
+
+			if (!lr_set_contains(box->bounds[b].set, region[column]) && (++counts[column], best < 0 || counts[column] > counts[best]))
+				best = column;
+		}
+	}
+	pfree(counts);
+	return analysis->columns[best];
+}
+
+/* Divides a region into classes of cells that the same candidates admit. */
+static void
+divide(Search *s, const LrSet **region, const int *candidates, int n, Division *division)
+{
+	LrAnalysis *analysis = s->analysis;
+	HASHCTL		control = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64) * 2,.hcxt = CurrentMemoryContext};
+	HTAB	   *by_hash;
+	const LrSet *whole;
+	Event	   *events;
+	int			nevents = 0;
+	int			allocated = 16;
+	int			total = 0;
+	int		   *active;			/* candidates that admit the present cells */
+	int		   *places;			/* of a candidate among the active ones */
+	int			nactive = 0;
+	uint64		hash = 0;
+	const LrSet **narrowed = palloc0(sizeof(LrSet *) * n);
+
+	division->column = choose_column(s, region, candidates, n);
+	division->others = palloc(sizeof(int) * n);
+	division->nothers = 0;
+	division->classes = palloc(sizeof(Class) * allocated);
+	division->nclasses = 0;
+	whole = region[division->column->number];
+	for (int i = 0; i < n; i++)
+	{
+		const LrSet *set = bound_of(analysis->boxes[candidates[i]], division->column);
+
+		if (set == NULL || lr_set_contains(set, whole))
+			division->others[division->nothers++] = candidates[i];
+		else
+		{
+			narrowed[i] = lr_set_intersection(set, whole);
+			total += narrowed[i]->n;
+		}
+	}
+	events = palloc_extended(sizeof(Event) * (Size) (total * 2 + whole->n * 2), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < n; i++)
+	{
+		for (int r = 0; narrowed[i] && r < narrowed[i]->n; r++)
+		{
+			events[nevents++] = (Event) {narrowed[i]->ranges[r].low, i, true};
+			events[nevents++] = (Event) {narrowed[i]->ranges[r].high + 1, i, false};
+		}
+	}
+	/* the region's own borders belong to no candidate */
+	for (int r = 0; r < whole->n; r++)
+	{
+		events[nevents++] = (Event) {whole->ranges[r].low, -1, true};
+		events[nevents++] = (Event) {whole->ranges[r].high + 1, -1, false};
+	}
+	qsort(events, nevents, sizeof(Event), compare_events);
+
+	by_hash = hash_create("leadroute classes", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	active = palloc(sizeof(int) * n);
+	places = palloc(sizeof(int) * n);
+	for (int e = 0, inside = 0; e < nevents;)
+	{
+		int32		cell = events[e].cell;
+
+		for (; e < nevents && events[e].cell == cell; e++)
+		{
+			int			candidate = events[e].candidate;
+
+			if (candidate < 0)
+				inside += events[e].begins ? 1 : -1;
+			else if (events[e].begins)
+			{
+				places[candidate] = nactive;
+				active[nactive++] = candidate;
+				hash ^= hash_bytes_uint32_extended((uint32) candidate, 1);
+			}
+			else
+			{
+				active[places[candidate]] = active[--nactive];
+				places[active[places[candidate]]] = places[candidate];
+				hash ^= hash_bytes_uint32_extended((uint32) candidate, 1);
+			}
+		}
+		if (inside > 0)
+		{
+			Class	   *class = find_class(division, hash, &allocated, by_hash);
+
+			if (class->set == NULL)
+			{
+				class->n = nactive;
+				class->members = palloc(sizeof(int) * Max(nactive, 1));
+				for (int i = 0; i < nactive; i++)
+					class->members[i] = candidates[active[i]];
+				if (!lr_charge(analysis, 10 * nactive))
+				{
+					lr_set_add(&class->set, &class->allocated, cell, events[e].cell - 1);
+					break;
+				}
+			}
+			lr_set_add(&class->set, &class->allocated, cell, events[e].cell - 1);
+		}
+	}
+	hash_destroy(by_hash);
+	for (int i = 0; i < n; i++)
+	{
+		if (narrowed[i])
+			pfree(unconstify(LrSet *, narrowed[i]));
+	}
+	pfree(narrowed);
+	pfree(events);
+	pfree(active);
+	pfree(places);
+}
+
+static Class *
+find_class(Division *division, uint64 hash, int *allocated, HTAB *by_hash)
+{
+	bool		known;
+	uint64	   *entry = hash_search(by_hash, &hash, HASH_ENTER, &known);
+
+	if (!known)
+	{
+		if (division->nclasses == *allocated)
+		{
+			*allocated *= 2;
+			division->classes = repalloc_huge(division->classes, sizeof(Class) * *allocated);
+		}
+		memset(&division->classes[division->nclasses], 0, sizeof(Class));
+		division->classes[division->nclasses].hash = hash;
+		entry[1] = division->nclasses++;
+	}
+	return &division->classes[entry[1]];
+}
+
+static const LrSet *
+bound_of(const LrBox *box, const LrColumn *column)
+{
+	for (int i = 0; i < box->n; i++)
+	{
+		if (box->bounds[i].column == column)
+			return box->bounds[i].set;
+	}
+	return NULL;
+}
+
+/* ---- the boxes that meet a box ---- */
+
+/* Builds the index over analysis->boxes, in the current memory context. */
+LrBoxIndex *
+lr_box_index_make(LrAnalysis *analysis)
+{
+	LrBoxIndex *index = palloc0(sizeof(LrBoxIndex));
+	ListCell   *cell;
+
+	index->seen = palloc0(sizeof(int) * Max(analysis->nboxes, 1));
+	for (int i = 0; i < analysis->nboxes; i++)
+		add_box(index, analysis->boxes[i], i);
+	foreach(cell, index->groups)
+	{
+		BoxGroup   *group = lfirst(cell);
+
+		sort_keys(&group->tuples);
+		for (int c = 0; c < group->ncolumns; c++)
+			sort_keys(&group->cells[c]);
+	}
+	return index;
+}
+
+static void
+add_box(LrBoxIndex *index, const LrBox *box, int number)
+{
+	const LrColumn *columns[MAX_KEY_COLUMNS];
+	const LrSet *sets[MAX_KEY_COLUMNS];
+	int			n = few_cells(box, sets, columns);
+	int			combinations = 1;
+	BoxGroup   *group = NULL;
+	ListCell   *cell;
+
+	foreach(cell, index->groups)
+	{
+		BoxGroup   *candidate = lfirst(cell);
+
+		if (candidate->ncolumns == n && memcmp(candidate->columns, columns, sizeof(columns[0]) * n) == 0)
+		{
+			group = candidate;
+			break;
+		}
+	}
+	if (group == NULL)
+	{
+		group = palloc0(sizeof(BoxGroup));
+		group->ncolumns = n;
+		memcpy(group->columns, columns, sizeof(columns[0]) * n);
+		index->groups = lappend(index->groups, group);
+	}
+	if (group->nboxes == group->allocated)
+	{
+		group->allocated = Max(16, group->allocated * 2);
+		group->boxes = group->boxes ? repalloc_huge(group->boxes, sizeof(int) * group->allocated) : palloc(sizeof(int) * group->allocated);
+	}
+	group->boxes[group->nboxes++] = number;
+	for (int c = 0; c < n; c++)
+	{
+		int			count = lr_set_count(sets[c]);
+
+		combinations *= count;
+		for (int i = 0; i < count; i++)
+			add_key(&group->cells[c], nth_cell(sets[c], i), number);
+	}
+	for (int i = 0; i < combinations; i++)
+		add_key(&group->tuples, hash_cells(sets, n, i), number);
+}
+
+/* Finds the bounds of a box that name few cells; returns how many they are. */
+static int
+few_cells(const LrBox *box, const LrSet **sets, const LrColumn **columns)
+{
+	int			n = 0;
+	int			combinations = 1;
+
+	for (int i = 0; i < box->n && n < MAX_KEY_COLUMNS; i++)
+	{
+		const LrSet *set = box->bounds[i].set;
+		int			count = set->n > MAX_FEW_CELLS ? set->n : lr_set_count(set);
+
+		if (combinations * count > MAX_FEW_CELLS)
+			continue;
+		combinations *= count;
+		sets[n] = set;
+		columns[n++] = box->bounds[i].column;
+	}
+	return n;
+}
+
+/*
+ * Finds the boxes with numbers below a given one that meet a box, in ascending order, in the current memory context. Returns
+ * how many they are. Out of budget, analysis->budget is negative, and some may be missing.
+ */
+int
+lr_box_candidates(LrAnalysis *analysis, const LrBox *box, int before, int **candidates)
+{
+	LrBoxIndex *index = analysis->index;
+	ListCell   *cell;
+	int			allocated = 16;
+	int			n = 0;
+
+	*candidates = palloc(sizeof(int) * allocated);
+	index->question++;
+	foreach(cell, index->groups)
+	{
+		BoxGroup   *group = lfirst(cell);
+		const LrSet *sets[MAX_KEY_COLUMNS];
+		int			ncombinations = 1;
+		int			best = -1;
+		int			best_count = 0;
+		const KeyList *list = NULL;
+		uint64	   *keys;
+		int			nkeys = 0;
+
+		if (group->boxes[0] >= before)
+			continue;
+		/* all columns of the group are named, or at least one of them */
+		for (int c = 0; c < group->ncolumns; c++)
+		{
+			int			count;
+
+			sets[c] = bound_of(box, group->columns[c]);
+			count = sets[c] ? lr_set_count(sets[c]) : MAX_FEW_CELLS + 1;
+			if (count <= MAX_FEW_CELLS && (best < 0 || count < best_count))
+			{
+				best = c;
+				best_count = count;
+			}
+			ncombinations = ncombinations > MAX_FEW_CELLS || count > MAX_FEW_CELLS ? MAX_FEW_CELLS + 1 : ncombinations * count;
+		}
+		keys = palloc(sizeof(uint64) * (MAX_FEW_CELLS + 1));
+		if (group->ncolumns > 0 && ncombinations <= MAX_FEW_CELLS)
+		{
+			list = &group->tuples;
+			for (; nkeys < ncombinations; nkeys++)
+				keys[nkeys] = hash_cells(sets, group->ncolumns, nkeys);
+		}
+		else if (best >= 0)
+		{
+			list = &group->cells[best];
+			for (; nkeys < best_count; nkeys++)
+				keys[nkeys] = nth_cell(sets[best], nkeys);
+		}
+		for (int k = 0; k < (list ? nkeys : 1); k++)
+		{
+			for (int i = list ? first_key(list, keys[k]) : 0; i < (list ? list->n : group->nboxes); i++)
+			{
+				int			other = list ? list->keys[i].box : group->boxes[i];
+
+				if ((list && list->keys[i].key != keys[k]) || other >= before)
+					break;
+				if (!lr_charge(analysis, 1))
+					return n;
+				if (index->seen[other] == index->question)
+					continue;
+				index->seen[other] = index->question;
+				if (!lr_boxes_overlap(box, analysis->boxes[other]))
+					continue;
+				if (n == allocated)
+				{
+					allocated *= 2;
+					*candidates = repalloc_huge(*candidates, sizeof(int) * allocated);
+				}
+				(*candidates)[n++] = other;
+			}
+		}
+		pfree(keys);
+	}
+	qsort(*candidates, n, sizeof(int), compare_ints);
+	return n;
+}
+
+static void
+add_key(KeyList *list, uint64 key, int box)
+{
+	if (list->n == list->allocated)
+	{
+		list->allocated = Max(16, list->allocated * 2);
+		list->keys = list->keys ? repalloc_huge(list->keys, sizeof(IndexKey) * list->allocated) : palloc(sizeof(IndexKey) * list->allocated);
+	}
+	list->keys[list->n++] = (IndexKey) {key, box};
+}
+
+static void
+sort_keys(KeyList *list)
+{
+	if (list->n > 0)
+		qsort(list->keys, list->n, sizeof(IndexKey), compare_keys);
+}
+
+/* Finds the first entry of a key. */
+static int
+first_key(const KeyList *list, uint64 key)
+{
+	int			low = 0;
+	int			high = list->n;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (list->keys[middle].key < key)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int32
+nth_cell(const LrSet *set, int n)
+{
+	int			range = 0;
+
+	while (n > set->ranges[range].high - set->ranges[range].low)
+	{
+		n -= set->ranges[range].high - set->ranges[range].low + 1;
+		range++;
+	}
+	return set->ranges[range].low + n;
+}
+
+static uint64
+hash_cells(const LrSet **sets, int n, int combination)
+{
+	uint64		hash = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		int			count = lr_set_count(sets[i]);
+
+		hash = hash_combine64(hash, hash_bytes_uint32_extended((uint32) nth_cell(sets[i], combination % count), 7));
+		combination /= count;
+	}
+	return hash;
+}
+
+static int
+compare_events(const void *a, const void *b)
+{
+	const Event *one = a;
+	const Event *other = b;
+
+	/* ends first: a candidate whose ranges touch goes and comes again */
+	if (one->cell != other->cell)
+		return one->cell < other->cell ? -1 : 1;
+	return (int) one->begins - (int) other->begins;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	const IndexKey *one = a;
+	const IndexKey *other = b;
+
+	if (one->key != other->key)
+		return one->key < other->key ? -1 : 1;
+	return one->box - other->box;
+}
+
+static int
+compare_ints(const void *a, const void *b)
+{
+	return *(const int *) a - *(const int *) b;
+}

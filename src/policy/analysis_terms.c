@@ -1,0 +1,751 @@
+/*
+ * analysis_terms.c: from a condition's expressions to boxes.
+ *
+ * What compares a column with constants becomes an atom: equality and order, IN, NOT IN, BETWEEN, IS NULL, IS DISTINCT FROM,
+ * booleans, attributes ? 'member', COALESCE of a column with a constant. AND, OR and NOT join them; anything else is unknown,
+ * with a word for what it is. A conjunct is then a list of boxes, its disjunctive normal form; an atom is true for one set
+ * of cells, false for another, and neither for the rest: nulls, and texts that a cast does not take. As in the executor,
+ * what stands on the left is evaluated first: where it raises, the right side does not count, and where it decides, the
+ * right side cannot raise.
+ */
+#include "policy/analysis.h"
+
+#include "access/stratnum.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_opfamily.h"
+#include "catalog/pg_type.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+/* A conjunct or condition of more boxes than this is taken as unknown. */
+#define MAX_BOXES 64
+
+static LrFormula *make_formula(LrFormulaKind kind);
+static LrFormula *make_unknown(const char *what);
+static LrFormula *negate(LrFormula *formula);
+static LrFormula *of_boolean(LrAnalysis *analysis, BoolExpr *expression);
+static LrFormula *of_column(LrAnalysis *analysis, Expr *expression, LrPoint point, LrAtomKind atom);
+static LrFormula *of_comparison(LrAnalysis *analysis, OpExpr *comparison);
+static LrFormula *of_membership(LrAnalysis *analysis, ScalarArrayOpExpr *membership);
+static LrFormula *of_distinct(LrAnalysis *analysis, DistinctExpr *distinct);
+static LrFormula *of_truth(LrAnalysis *analysis, BooleanTest *test);
+static bool find_column(LrAnalysis *analysis, Expr *expression, LrFormula *atom);
+static bool find_base(Expr *expression, int *fact, char **member);
+static Oid	cast_type(Expr *expression, Expr **argument);
+static int	strategy_of(Oid operator, LrColumn *column, Oid constant_type, Oid collation);
+static bool point_of(LrColumn *column, Oid type, Datum value, LrPoint *point, int *beside);
+static const char *describe(Expr *expression);
+static void atom_sets(const LrFormula *atom, const LrSet **if_true, const LrSet **if_false);
+static List *atom_boxes(const LrFormula *atom, bool wanted);
+static List *disjunction(const LrFormula *formula, bool wanted, bool *exact);
+static List *sound_before(const LrFormula *argument, List *boxes, bool *exact);
+static bool may_raise(const LrFormula *formula);
+
+static LrFormula *
+make_formula(LrFormulaKind kind)
+{
+	LrFormula  *formula = palloc0(sizeof(LrFormula));
+
+	formula->kind = kind;
+	return formula;
+}
+
+static LrFormula *
+make_unknown(const char *what)
+{
+	LrFormula  *formula = make_formula(LR_FORMULA_UNKNOWN);
+
+	formula->unknown = what;
+	return formula;
+}
+
+static LrFormula *
+negate(LrFormula *formula)
+{
+	LrFormula  *result = make_formula(LR_FORMULA_NOT);
+
+	result->arguments = list_make1(formula);
+	return result;
+}
+
+/* Reads a boolean expression, in the current memory context; columns that it compares get to know its constants. */
+LrFormula *
+lr_formula_of(LrAnalysis *analysis, Expr *expression)
+{
+	LrFormula  *formula;
+
+	switch (nodeTag(expression))
+	{
+		case T_Const:
+			formula = make_formula(LR_FORMULA_CONSTANT);
+			formula->truth = ((Const *) expression)->constisnull ? LR_NULL : DatumGetBool(((Const *) expression)->constvalue) ? LR_TRUE : LR_FALSE;
+			return formula;
+		case T_BoolExpr:
+			return of_boolean(analysis, (BoolExpr *) expression);
+		case T_OpExpr:
+			return of_comparison(analysis, (OpExpr *) expression);
+		case T_ScalarArrayOpExpr:
+			return of_membership(analysis, (ScalarArrayOpExpr *) expression);
+		case T_DistinctExpr:
+			return of_distinct(analysis, (DistinctExpr *) expression);
+		case T_BooleanTest:
+			return of_truth(analysis, (BooleanTest *) expression);
+		case T_NullTest:
+			if (((NullTest *) expression)->argisrow)
+				return make_unknown("row");
+			formula = of_column(analysis, ((NullTest *) expression)->arg, (LrPoint) {.number = 0}, LR_ATOM_NULL);
+			if (formula->kind == LR_FORMULA_ATOM && formula->has_default)
+				return make_unknown("COALESCE");
+			return ((NullTest *) expression)->nulltesttype == IS_NULL ? formula : negate(formula);
+		default:
+			/* a boolean column: consent, coalesce(consent, false), (attributes->>'vip')::boolean */
+			return of_column(analysis, expression, (LrPoint) {.number = 1}, LR_ATOM_IN);
+	}
+}
+
+static LrFormula *
+of_boolean(LrAnalysis *analysis, BoolExpr *expression)
+{
+	LrFormula  *formula;
+	ListCell   *cell;
+
+	if (expression->boolop == NOT_EXPR)
+		return negate(lr_formula_of(analysis, linitial(expression->args)));
+	formula = make_formula(expression->boolop == AND_EXPR ? LR_FORMULA_AND : LR_FORMULA_OR);
+	foreach(cell, expression->args)
+		formula->arguments = lappend(formula->arguments, lr_formula_of(analysis, lfirst(cell)));
+	return formula;
+}
+
+/* Makes an atom of an expression that is a column. */
+static LrFormula *
+of_column(LrAnalysis *analysis, Expr *expression, LrPoint point, LrAtomKind kind)
+{
+	LrFormula  *atom = make_formula(LR_FORMULA_ATOM);
+
+	if (!find_column(analysis, expression, atom))
+		return make_unknown(describe(expression));
+	/* what is not boolean cannot be a condition by itself */
+	if (kind == LR_ATOM_IN && atom->column->type != BOOLOID)
+		return make_unknown(describe(expression));
+	atom->atom = kind;
+	if (kind != LR_ATOM_NULL)
+	{
+		atom->npoints = 1;
+		atom->points = palloc(sizeof(LrPoint));
+		atom->points[0] = point;
+	}
+	return atom;
+}
+
+static LrFormula *
+of_comparison(LrAnalysis *analysis, OpExpr *comparison)
+{
+	LrFormula  *atom = make_formula(LR_FORMULA_ATOM);
+	Expr	   *left = linitial(comparison->args);
+	Const	   *constant = list_length(comparison->args) == 2 ? lsecond(comparison->args) : NULL;
+	Oid			operator = comparison->opno;
+	Oid			negator;
+	int			strategy;
+	int			beside = 0;
+	char	   *member;
+	int			fact;
+
+	if (comparison->opfuncid == F_JSONB_EXISTS && constant && IsA(constant, Const) && !constant->constisnull && IsA(left, Var))
+	{
+		fact = ((Var *) left)->varattno - 1;
+		if (fact != LR_ATTRIBUTES && fact < LR_N_FACTS)
+			return make_unknown(describe((Expr *) comparison));
+		member = TextDatumGetCString(constant->constvalue);
+		atom->column = lr_column_of(analysis, fact, member, InvalidOid);
+		atom->atom = LR_ATOM_EXISTS;
+		return atom;
+	}
+	if (constant && IsA(left, Const) && !IsA(constant, Const))
+	{
+		left = lsecond(comparison->args);
+		constant = linitial(comparison->args);
+		operator = get_commutator(operator);
+	}
+	if (constant == NULL || !IsA(constant, Const) || !find_column(analysis, left, atom))
+		return make_unknown(describe((Expr *) comparison));
+	strategy = strategy_of(operator, atom->column, constant->consttype, comparison->inputcollid);
+	if (strategy == 0)
+	{
+		negator = get_negator(operator);
+		if (!OidIsValid(negator) || strategy_of(negator, atom->column, constant->consttype, comparison->inputcollid) != BTEqualStrategyNumber)
+			return make_unknown(describe((Expr *) comparison));
+	}
+	if (constant->constisnull)
+	{
+		LrFormula  *null = make_formula(LR_FORMULA_CONSTANT);
+
+		null->truth = LR_NULL;
+		return null;
+	}
+	atom->points = palloc0(sizeof(LrPoint));
+	if (!point_of(atom->column, constant->consttype, constant->constvalue, &atom->points[0], &beside))
+		return make_unknown(describe((Expr *) comparison));
+	atom->npoints = 1;
+	switch (strategy)
+	{
+		case 0:
+		case BTEqualStrategyNumber:
+			/* 10.5 is no integer, and none is equal to it */
+			atom->npoints = beside == 0 ? 1 : 0;
+			atom->atom = LR_ATOM_IN;
+			break;
+		case BTLessStrategyNumber:
+		case BTGreaterEqualStrategyNumber:
+			/* less than 10.5 is less than or equal to 10 */
+			atom->atom = beside > 0 ? LR_ATOM_LESS_EQUAL : LR_ATOM_LESS;
+			break;
+		default:
+			atom->atom = beside < 0 ? LR_ATOM_LESS : LR_ATOM_LESS_EQUAL;
+			break;
+	}
+	if (atom->npoints > 0)
+		lr_column_add_point(atom->column, atom->points[0]);
+	return strategy == 0 || strategy == BTGreaterStrategyNumber || strategy == BTGreaterEqualStrategyNumber ? negate(atom) : atom;
+}
+
+static LrFormula *
+of_membership(LrAnalysis *analysis, ScalarArrayOpExpr *membership)
+{
+	LrFormula  *atom = make_formula(LR_FORMULA_ATOM);
+	Const	   *constant = lsecond(membership->args);
+	Oid			operator = membership->opno;
+	Oid			type;
+	int16		length;
+	bool		by_value;
+	char		align;
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+
+	if (!IsA(constant, Const) || constant->constisnull || !find_column(analysis, linitial(membership->args), atom))
+		return make_unknown(describe((Expr *) membership));
+	type = get_element_type(constant->consttype);
+	/* = ANY is IN, <> ALL is NOT IN */
+	if (!membership->useOr)
+		operator = get_negator(operator);
+	if (!OidIsValid(type) || !OidIsValid(operator) || strategy_of(operator, atom->column, type, membership->inputcollid) != BTEqualStrategyNumber)
+		return make_unknown(describe((Expr *) membership));
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	deconstruct_array(DatumGetArrayTypeP(constant->constvalue), type, length, by_value, align, &values, &nulls, &n);
+	atom->atom = LR_ATOM_IN;
+	atom->points = palloc(sizeof(LrPoint) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		int			beside;
+
+		if (nulls[i])
+			atom->null_listed = true;
+		else if (!point_of(atom->column, type, values[i], &atom->points[atom->npoints], &beside))
+			return make_unknown(describe((Expr *) membership));
+		else if (beside == 0)
+			lr_column_add_point(atom->column, atom->points[atom->npoints++]);
+	}
+	/* x IN () is false for null, too */
+	if (n == 0)
+		return make_unknown("an empty list");
+	return membership->useOr ? atom : negate(atom);
+}
+
+static LrFormula *
+of_distinct(LrAnalysis *analysis, DistinctExpr *distinct)
+{
+	LrFormula  *atom = make_formula(LR_FORMULA_ATOM);
+	Expr	   *left = linitial(distinct->args);
+	Const	   *constant = lsecond(distinct->args);
+	int			beside;
+
+	if (IsA(left, Const))
+	{
+		left = lsecond(distinct->args);
+		constant = linitial(distinct->args);
+	}
+	if (!IsA(constant, Const) || !find_column(analysis, left, atom) || atom->has_default ||
+		strategy_of(distinct->opno, atom->column, constant->consttype, distinct->inputcollid) != BTEqualStrategyNumber)
+		return make_unknown(describe((Expr *) distinct));
+	if (constant->constisnull)
+		atom->atom = LR_ATOM_NULL;
+	else
+	{
+		atom->atom = LR_ATOM_SAME;
+		atom->points = palloc(sizeof(LrPoint));
+		if (!point_of(atom->column, constant->consttype, constant->constvalue, &atom->points[0], &beside) || beside != 0)
+			return make_unknown(describe((Expr *) distinct));
+		atom->npoints = 1;
+		lr_column_add_point(atom->column, atom->points[0]);
+	}
+	return negate(atom);
+}
+
+/* IS TRUE and its kin. */
+static LrFormula *
+of_truth(LrAnalysis *analysis, BooleanTest *test)
+{
+	BoolTestType kind = test->booltesttype;
+	bool		of_null = kind == IS_UNKNOWN || kind == IS_NOT_UNKNOWN;
+	LrPoint		point = {.number = kind == IS_TRUE || kind == IS_NOT_TRUE};
+	LrFormula  *atom = of_column(analysis, test->arg, point, of_null ? LR_ATOM_NULL : LR_ATOM_SAME);
+
+	if (atom->kind == LR_FORMULA_ATOM && atom->has_default)
+		return make_unknown("COALESCE");
+	return kind == IS_NOT_TRUE || kind == IS_NOT_FALSE || kind == IS_NOT_UNKNOWN ? negate(atom) : atom;
+}
+
+/* Recognises what can be a column, also one with a default, and enters it into an atom. */
+static bool
+find_column(LrAnalysis *analysis, Expr *expression, LrFormula *atom)
+{
+	int			fact;
+	char	   *member;
+	Expr	   *argument;
+	Oid			cast;
+
+	if (IsA(expression, CoalesceExpr) && list_length(((CoalesceExpr *) expression)->args) == 2)
+	{
+		Const	   *constant = lsecond(((CoalesceExpr *) expression)->args);
+		int			beside;
+
+		if (!IsA(constant, Const) || constant->constisnull || IsA(linitial(((CoalesceExpr *) expression)->args), CoalesceExpr) ||
+			!find_column(analysis, linitial(((CoalesceExpr *) expression)->args), atom) ||
+			!point_of(atom->column, constant->consttype, constant->constvalue, &atom->otherwise, &beside) || beside != 0)
+			return false;
+		lr_column_add_point(atom->column, atom->otherwise);
+		atom->has_default = true;
+		return true;
+	}
+	/* an integer compared with a decimal number */
+	if (IsA(expression, FuncExpr) && (((FuncExpr *) expression)->funcid == F_NUMERIC_INT4 || ((FuncExpr *) expression)->funcid == F_NUMERIC_INT8))
+		expression = linitial(((FuncExpr *) expression)->args);
+	if (find_base(expression, &fact, &member))
+	{
+		Oid			type = member ? TEXTOID : fact < LR_N_FACTS ? lr_facts[fact].type : JSONBOID;
+
+		if (type != TEXTOID && type != INT4OID && type != BOOLOID && type != TIMESTAMPTZOID)
+			return false;
+		atom->column = lr_column_of(analysis, fact, member, InvalidOid);
+		return true;
+	}
+	cast = cast_type(expression, &argument);
+	if (!OidIsValid(cast) || !find_base(argument, &fact, &member) || (member == NULL && lr_facts[fact].type != TEXTOID))
+		return false;
+	atom->column = lr_column_of(analysis, fact, member, cast);
+	return true;
+}
+
+/* Recognises a fact, and a member of attributes or of an SQL agent's output. */
+static bool
+find_base(Expr *expression, int *fact, char **member)
+{
+	OpExpr	   *access = (OpExpr *) expression;
+	Const	   *key;
+
+	*member = NULL;
+	if (IsA(expression, Var))
+	{
+		*fact = ((Var *) expression)->varattno - 1;
+		return *fact < LR_N_FACTS;
+	}
+	if (!IsA(expression, OpExpr) || access->opfuncid != F_JSONB_OBJECT_FIELD_TEXT || !IsA(linitial(access->args), Var))
+		return false;
+	key = lsecond(access->args);
+	if (!IsA(key, Const) || key->constisnull)
+		return false;
+	*fact = ((Var *) linitial(access->args))->varattno - 1;
+	*member = TextDatumGetCString(key->constvalue);
+	return *fact == LR_ATTRIBUTES || *fact >= LR_N_FACTS;
+}
+
+/* Recognises a cast through text to a type whose values are ordered as numbers are, InvalidOid for anything else. */
+static Oid
+cast_type(Expr *expression, Expr **argument)
+{
+	CoerceViaIO *cast = (CoerceViaIO *) expression;
+	CaseExpr   *guarded;
+
+	if (!IsA(expression, CoerceViaIO))
+		return InvalidOid;
+	*argument = cast->arg;
+	switch (cast->resulttype)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case NUMERICOID:
+		case BOOLOID:
+			return cast->resulttype;
+		case DATEOID:
+			/* lr_refuse_moving_data() put a CASE around it, whose ELSE is the text itself */
+			guarded = (CaseExpr *) cast->arg;
+			if (!IsA(guarded, CaseExpr) || guarded->arg || list_length(guarded->args) != 1)
+				return InvalidOid;
+			*argument = guarded->defresult;
+			return DATEOID;
+		default:
+			return InvalidOid;
+	}
+}
+
+/* Returns how an operator compares a column with a constant, as an index would; 0 if it does not. */
+static int
+strategy_of(Oid operator, LrColumn *column, Oid constant_type, Oid collation)
+{
+	TypeCacheEntry *type = lookup_type_cache(column->type, TYPECACHE_BTREE_OPFAMILY);
+
+	if (!OidIsValid(operator) || (column->type == TEXTOID && collation != C_COLLATION_OID))
+		return 0;
+	if (column->kind == LR_COLUMN_NUMBER && constant_type == NUMERICOID)
+		type = lookup_type_cache(NUMERICOID, TYPECACHE_BTREE_OPFAMILY);
+	else if (column->type != constant_type && type->btree_opf != INTEGER_BTREE_FAM_OID)
+		return 0;
+	return get_op_opfamily_strategy(operator, type->btree_opf);
+}
+
+/*
+ * Reads a constant that a column is compared with. *beside: 0 if it is a value of the column's type; otherwise the point is the
+ * nearest that is, and lies before (1) or behind (-1) the constant.
+ */
+static bool
+point_of(LrColumn *column, Oid type, Datum value, LrPoint *point, int *beside)
+{
+	*beside = 0;
+	if (column->kind == LR_COLUMN_TEXT)
+	{
+		point->text = TextDatumGetCString(value);
+		return type == TEXTOID;
+	}
+	if (column->kind == LR_COLUMN_DECIMAL)
+	{
+		point->decimal = DatumGetNumericCopy(value);
+		return type == NUMERICOID;
+	}
+	switch (type)
+	{
+		case BOOLOID:
+			point->number = DatumGetBool(value);
+			return column->type == BOOLOID;
+		case DATEOID:
+			point->number = DatumGetDateADT(value);
+			return column->type == DATEOID && !DATE_NOT_FINITE(point->number);
+		case TIMESTAMPTZOID:
+			point->number = DatumGetTimestampTz(value);
+			return column->type == TIMESTAMPTZOID && !TIMESTAMP_NOT_FINITE(point->number);
+		case INT2OID:
+			point->number = DatumGetInt16(value);
+			break;
+		case INT4OID:
+			point->number = DatumGetInt32(value);
+			break;
+		case INT8OID:
+			point->number = DatumGetInt64(value);
+			break;
+		case NUMERICOID:
+			{
+				Datum		whole;
+
+				/* beyond int8 or NaN: nobody compares an attribute with that */
+				if (numeric_is_nan(DatumGetNumeric(value)) || numeric_is_inf(DatumGetNumeric(value)) ||
+					DatumGetBool(DirectFunctionCall2(numeric_gt, DirectFunctionCall1(numeric_abs, value),
+													 DirectFunctionCall1(int8_numeric, Int64GetDatum(INT64CONST(1000000000000000))))))
+					return false;
+				whole = DirectFunctionCall1(numeric_floor, value);
+				point->number = DatumGetInt64(DirectFunctionCall1(numeric_int8, whole));
+				*beside = DatumGetBool(DirectFunctionCall2(numeric_eq, whole, value)) ? 0 : 1;
+				break;
+			}
+		default:
+			return false;
+	}
+	if (column->type != INT2OID && column->type != INT4OID && column->type != INT8OID)
+		return false;
+	if (column->type == INT4OID && (point->number > PG_INT32_MAX || point->number < PG_INT32_MIN))
+	{
+		*beside = point->number > 0 ? 1 : -1;
+		point->number = point->number > 0 ? PG_INT32_MAX : PG_INT32_MIN;
+	}
+	if (column->type == INT2OID && (point->number > PG_INT16_MAX || point->number < PG_INT16_MIN))
+	{
+		*beside = point->number > 0 ? 1 : -1;
+		point->number = point->number > 0 ? PG_INT16_MAX : PG_INT16_MIN;
+	}
+	return true;
+}
+
+/* Names what the analysis does not know, by the function that stands for it where there is one. */
+static const char *
+describe(Expr *expression)
+{
+	OpExpr	   *operation = (OpExpr *) expression;
+	char	   *name;
+	const char *inner = NULL;
+	ListCell   *cell;
+
+	switch (nodeTag(expression))
+	{
+		case T_OpExpr:
+			name = get_opname(operation->opno);
+			foreach(cell, operation->args)
+			{
+				Expr	   *argument = lfirst(cell);
+
+				if (inner == NULL && !IsA(argument, Var) && !IsA(argument, Const))
+					inner = describe(argument);
+			}
+			if (inner)
+				return inner;
+			if (name && strstr(name, "~"))
+				return psprintf("a pattern (%s)", name);
+			if (list_length(operation->args) == 2 && !IsA(lsecond(operation->args), Const) && !IsA(linitial(operation->args), Const))
+				return "a comparison of two attributes";
+			return psprintf("operator %s", name ? name : "?");
+		case T_ScalarArrayOpExpr:
+			return IsA(lsecond(((ScalarArrayOpExpr *) expression)->args), Const) ? describe(linitial(((ScalarArrayOpExpr *) expression)->args)) :
+				"a list that is not constant";
+		case T_FuncExpr:
+			name = get_func_name(((FuncExpr *) expression)->funcid);
+			return psprintf("function %s()", name ? name : "?");
+		case T_CoerceViaIO:
+			return psprintf("a cast to %s", format_type_be(((CoerceViaIO *) expression)->resulttype));
+		case T_CoerceToDomain:
+			return psprintf("a cast to %s", format_type_be(((CoerceToDomain *) expression)->resulttype));
+		case T_RelabelType:
+			return describe(((RelabelType *) expression)->arg);
+		case T_CaseExpr:
+			return "CASE";
+		case T_CoalesceExpr:
+			return "COALESCE";
+		case T_MinMaxExpr:
+			return "GREATEST or LEAST";
+		case T_NullIfExpr:
+			return "NULLIF";
+		case T_DistinctExpr:
+			return "IS DISTINCT FROM";
+		case T_CollateExpr:
+			return "a collation";
+		case T_ArrayExpr:
+		case T_ArrayCoerceExpr:
+			return "an array";
+		default:
+			return "a comparison of another kind";
+	}
+}
+
+/* ---- boxes ---- */
+
+/* Returns the first thing in a formula that the analysis does not know, NULL if there is none. */
+const char *
+lr_formula_unknown(const LrFormula *formula)
+{
+	ListCell   *cell;
+
+	if (formula->kind == LR_FORMULA_UNKNOWN)
+		return formula->unknown;
+	foreach(cell, formula->arguments)
+	{
+		const char *unknown = lr_formula_unknown(lfirst(cell));
+
+		if (unknown)
+			return unknown;
+	}
+	return NULL;
+}
+
+/* Says for which cells of its column an atom is true, and for which it is false. */
+static void
+atom_sets(const LrFormula *atom, const LrSet **if_true, const LrSet **if_false)
+{
+	const LrColumn *column = atom->column;
+	LrSet	   *set = NULL;
+	int			allocated;
+	int32	   *cells;
+
+	switch (atom->atom)
+	{
+		case LR_ATOM_NULL:
+			*if_true = column->nulls;
+			*if_false = column->values;
+			return;
+		case LR_ATOM_EXISTS:
+			*if_true = lr_set_difference(column->universe, lr_set_of(LR_CELL_NOTHING, LR_CELL_ABSENT));
+			*if_false = lr_set_of(LR_CELL_ABSENT, LR_CELL_ABSENT);
+			return;
+		case LR_ATOM_LESS:
+		case LR_ATOM_LESS_EQUAL:
+			*if_true = lr_column_below(column, atom->points[0], atom->atom == LR_ATOM_LESS_EQUAL);
+			*if_false = lr_set_difference(column->values, *if_true);
+			break;
+		default:
+			cells = palloc(sizeof(int32) * Max(atom->npoints, 1));
+			for (int i = 0; i < atom->npoints; i++)
+				cells[i] = lr_column_cell(column, atom->points[i]);
+			/* a list is mostly short, and mostly in order */
+			for (int i = 1; i < atom->npoints; i++)
+			{
+				int32		cell = cells[i];
+				int			at = i;
+
+				for (; at > 0 && cells[at - 1] > cell; at--)
+					cells[at] = cells[at - 1];
+				cells[at] = cell;
+			}
+			for (int i = 0; i < atom->npoints; i++)
+				lr_set_add(&set, &allocated, cells[i], cells[i]);
+			*if_true = set ? lr_set_intersection(set, column->values) : lr_set_empty();
+			*if_false = atom->null_listed ? lr_set_empty() : lr_set_difference(column->values, *if_true);
+			if (atom->atom == LR_ATOM_SAME)
+				*if_false = lr_set_union(*if_false, column->nulls);
+			break;
+	}
+	if (atom->has_default)
+	{
+		int32		cell = lr_column_cell(column, atom->otherwise);
+
+		if (lr_set_has(*if_true, cell))
+			*if_true = lr_set_union(*if_true, column->nulls);
+		else if (lr_set_has(*if_false, cell))
+			*if_false = lr_set_union(*if_false, column->nulls);
+	}
+}
+
+static List *
+atom_boxes(const LrFormula *atom, bool wanted)
+{
+	const LrSet *if_true;
+	const LrSet *if_false;
+	const LrSet *set;
+	LrBox	   *box = palloc0(offsetof(LrBox, bounds) + sizeof(LrBound));
+
+	atom_sets(atom, &if_true, &if_false);
+	set = wanted ? if_true : if_false;
+	if (set->n == 0)
+		return NIL;
+	if (!lr_set_contains(set, atom->column->universe))
+		box->bounds[box->n++] = (LrBound) {atom->column, set};
+	return list_make1(box);
+}
+
+/*
+ * Returns the boxes that hold all leads for which a formula is true, or false if that is wanted, in the current memory
+ * context. *exact is cleared if they hold others, too.
+ */
+List *
+lr_formula_boxes(const LrFormula *formula, bool wanted, bool *exact)
+{
+	List	   *boxes;
+	ListCell   *cell;
+
+	switch (formula->kind)
+	{
+		case LR_FORMULA_ATOM:
+			return atom_boxes(formula, wanted);
+		case LR_FORMULA_NOT:
+			return lr_formula_boxes(linitial(formula->arguments), !wanted, exact);
+		case LR_FORMULA_CONSTANT:
+			return formula->truth == (wanted ? LR_TRUE : LR_FALSE) ? list_make1(palloc0(sizeof(LrBox))) : NIL;
+		case LR_FORMULA_UNKNOWN:
+			*exact = false;
+			return list_make1(palloc0(sizeof(LrBox)));
+		default:
+			break;
+	}
+	/* AND is false, and OR true, where one of the arguments is */
+	if ((formula->kind == LR_FORMULA_OR) == wanted)
+		return disjunction(formula, wanted, exact);
+	boxes = list_make1(palloc0(sizeof(LrBox)));
+	foreach(cell, formula->arguments)
+		boxes = lr_boxes_product(boxes, lr_formula_boxes(lfirst(cell), wanted, exact), exact);
+	return boxes;
+}
+
+static List *
+disjunction(const LrFormula *formula, bool wanted, bool *exact)
+{
+	List	   *all = NIL;
+	ListCell   *cell;
+
+	foreach(cell, formula->arguments)
+	{
+		List	   *boxes = lr_formula_boxes(lfirst(cell), wanted, exact);
+
+		for (int i = 0; i < foreach_current_index(cell); i++)
+			boxes = sound_before(list_nth(formula->arguments, i), boxes, exact);
+		all = list_concat(all, boxes);
+		if (list_length(all) > MAX_BOXES)
+		{
+			*exact = false;
+			return list_make1(palloc0(sizeof(LrBox)));
+		}
+	}
+	return all;
+}
+
+/* Keeps of boxes the leads for which an argument that is evaluated earlier does not raise. */
+static List *
+sound_before(const LrFormula *argument, List *boxes, bool *exact)
+{
+	LrBox	   *sound;
+
+	if (!may_raise(argument))
+		return boxes;
+	while (argument->kind == LR_FORMULA_NOT)
+		argument = linitial(argument->arguments);
+	if (argument->kind != LR_FORMULA_ATOM)
+	{
+		*exact = false;
+		return boxes;
+	}
+	sound = palloc0(offsetof(LrBox, bounds) + sizeof(LrBound));
+	sound->bounds[sound->n++] = (LrBound) {argument->column, argument->column->sound};
+	return lr_boxes_product(list_make1(sound), boxes, exact);
+}
+
+static bool
+may_raise(const LrFormula *formula)
+{
+	ListCell   *cell;
+
+	if (formula->kind == LR_FORMULA_ATOM)
+		return OidIsValid(formula->column->cast);
+	foreach(cell, formula->arguments)
+	{
+		if (may_raise(lfirst(cell)))
+			return true;
+	}
+	return false;
+}
+
+/* Returns what two lists of boxes have in common; if that is too much, the first list, which is no longer exact. */
+List *
+lr_boxes_product(List *a, List *b, bool *exact)
+{
+	List	   *product = NIL;
+	ListCell   *one;
+	ListCell   *other;
+
+	foreach(one, a)
+	{
+		foreach(other, b)
+		{
+			LrBox	   *box = lr_box_product(lfirst(one), lfirst(other));
+
+			if (box)
+				product = lappend(product, box);
+			if (list_length(product) > MAX_BOXES)
+			{
+				*exact = false;
+				return a;
+			}
+		}
+	}
+	return product;
+}
