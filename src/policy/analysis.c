@@ -17,6 +17,7 @@
 #include "policy/analysis.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -463,7 +464,7 @@ lr_finding_show(LrAnalysis *analysis, LrFinding *finding, const LrWitness *witne
 static void
 find_incomplete(LrAnalysis *analysis)
 {
-	for (int kind = 0; kind < LR_N_FINDINGS; kind++)
+	for (LrFindingKind kind = 0; kind < LR_N_FINDINGS; kind++)
 	{
 		if (analysis->report->incomplete[kind])
 			(void) lr_finding_add(analysis, LR_FINDING_INCOMPLETE, LR_INFO_FINDING, NULL, NULL, "Give a larger budget.",
@@ -478,9 +479,9 @@ emit(LrAnalysis *analysis, ReturnSetInfo *result)
 	LrReport   *report = analysis->report;
 	ListCell   *cell;
 
-	for (int kind = 0; kind < LR_N_FINDINGS; kind++)
+	for (LrFindingKind kind = 0; kind < LR_N_FINDINGS; kind++)
 	{
-		for (int severity = 0; severity <= LR_INFO_FINDING; severity++)
+		for (LrSeverity severity = 0; severity <= LR_INFO_FINDING; severity++)
 		{
 			foreach(cell, report->findings[kind])
 			{

@@ -61,6 +61,7 @@ typedef struct LrColumn
 	Oid			type;			/* of the values */
 	LrColumnKind kind;
 	bool		read_by_rules;	/* otherwise only stop conditions read it */
+	bool		asked_for;		/* whether there is such a member matters */
 	int			npoints;		/* constants, ascending once the columns are complete */
 	int			allocated;
 	LrPoint    *points;
@@ -226,6 +227,9 @@ typedef bool (*LrRegionFound) (LrAnalysis *analysis, const LrSet **region, void 
 
 extern const LrSet **lr_region_of(const LrAnalysis *analysis, const LrBox *box);
 extern bool lr_region_possible(const LrAnalysis *analysis, const LrSet **region);
+extern bool lr_region_narrow(const LrAnalysis *analysis, const LrSet **region);
+extern const LrSet **lr_region_consistent(LrAnalysis *analysis, const LrSet **region);
+extern bool lr_box_holds(const LrBox *box, const LrSet **region);
 extern bool lr_find_uncovered(LrAnalysis *analysis, const LrSet **region, const int *candidates, int n, Bitmapset **used,
 							  LrRegionFound found, void *argument);
 extern LrBoxIndex *lr_box_index_make(LrAnalysis *analysis);
@@ -247,6 +251,7 @@ extern LrTruth lr_witness_truth(LrAnalysis *analysis, const LrWitness *witness, 
 extern void lr_witness_match(LrAnalysis *analysis, LrWitness *witness);
 extern bool lr_witness_hits(const LrWitness *witness, const LrSubject *subject);
 extern const LrSubject *lr_witness_stop(LrAnalysis *analysis, const LrWitness *witness);
+extern int32 lr_cast_cell(const LrColumn *column, char *text);
 extern char *lr_region_text(const LrAnalysis *analysis, const LrSet **region);
 
 /* ---- findings ---- */

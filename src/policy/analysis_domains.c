@@ -21,6 +21,9 @@ static const char *const compliance_reasons[] = {
 };
 static const char *const enrich_statuses[] = {"enriched", "complete", "no_match", "no_domain"};
 
+/* Of a member that rules compare with more texts, and cast, it is not known which text is cast to what. */
+#define MAX_LINKED_TEXTS 100
+
 typedef struct Domain
 {
 	int			fact;
@@ -46,6 +49,8 @@ static void set_tiers(LrColumn *column, json_t *scorecard);
 static void set_jurisdictions(LrColumn *column, json_t *document);
 static LrColumn *column_of(const LrAnalysis *analysis, int fact);
 static void link_casts(LrAnalysis *analysis);
+static void link_members(LrAnalysis *analysis);
+static const LrSet *between_points(const LrColumn *column);
 static void link_contact(LrAnalysis *analysis);
 static void link_compliance(LrAnalysis *analysis);
 static void link_tiers(LrAnalysis *analysis);
@@ -213,17 +218,19 @@ lr_links_make(LrAnalysis *analysis)
 	MemoryContext saved = MemoryContextSwitchTo(analysis->memory);
 
 	link_casts(analysis);
+	link_members(analysis);
 	link_contact(analysis);
 	link_compliance(analysis);
 	link_tiers(analysis);
 	MemoryContextSwitchTo(saved);
 }
 
-/* A member is null for all casts of it, or for none. */
+/* A member is null for all casts of it, or for none; of a text that rules name it is known what it is cast to. */
 static void
 link_casts(LrAnalysis *analysis)
 {
 	ListCell   *cell;
+	ListCell   *each;
 
 	foreach(cell, analysis->bases)
 	{
@@ -232,16 +239,84 @@ link_casts(LrAnalysis *analysis)
 		LrColumn  **columns = palloc(sizeof(LrColumn *) * n);
 		const LrSet **nulls = palloc(sizeof(LrSet *) * n);
 		const LrSet **others = palloc(sizeof(LrSet *) * n);
+		const LrColumn *raw = NULL;
+		List	   *combinations;
 
 		if (n < 2)
 			continue;
-		for (int i = 0; i < n; i++)
+		foreach(each, base->columns)
 		{
-			columns[i] = list_nth(base->columns, i);
-			nulls[i] = columns[i]->nulls;
-			others[i] = lr_set_difference(columns[i]->universe, columns[i]->nulls);
+			LrColumn   *column = lfirst(each);
+			int			i = foreach_current_index(each);
+
+			columns[i] = column;
+			nulls[i] = column->nulls;
+			others[i] = lr_set_difference(column->universe, column->nulls);
+			if (!OidIsValid(column->cast))
+				raw = column;
 		}
-		add_link(analysis, columns, n, list_make2(nulls, others));
+		combinations = list_make1(nulls);
+		if (raw == NULL || raw->npoints > MAX_LINKED_TEXTS)
+			combinations = lappend(combinations, others);
+		for (int p = 0; raw && raw->npoints <= MAX_LINKED_TEXTS && p <= raw->npoints; p++)
+		{
+			const LrSet **sets = palloc(sizeof(LrSet *) * n);
+
+			/* the last one is of all other texts */
+			for (int i = 0; i < n; i++)
+			{
+				bool		is_raw = !OidIsValid(columns[i]->cast);
+				int32		place = is_raw ? LR_CELL_VALUES + 2 * p + 1 : p < raw->npoints ? lr_cast_cell(columns[i], raw->points[p].text) : 0;
+
+				if (p < raw->npoints)
+					sets[i] = lr_set_of(place, place);
+				else
+					sets[i] = is_raw ? between_points(columns[i]) : others[i];
+			}
+			combinations = lappend(combinations, sets);
+		}
+		add_link(analysis, columns, n, combinations);
+	}
+}
+
+/* Returns the texts that are no constants. */
+static const LrSet *
+between_points(const LrColumn *column)
+{
+	LrSet	   *points = NULL;
+	int			allocated;
+
+	for (int i = 0; i < column->npoints; i++)
+		lr_set_add(&points, &allocated, LR_CELL_VALUES + 2 * i + 1, LR_CELL_VALUES + 2 * i + 1);
+	return points ? lr_set_difference(column->values, points) : column->values;
+}
+
+/* Where a document is null, all its members are. It only matters where a condition asks whether there is a member. */
+static void
+link_members(LrAnalysis *analysis)
+{
+	for (int fact = 0; fact < analysis->policy->scope->nfacts; fact++)
+	{
+		LrColumn  **columns = palloc(sizeof(LrColumn *) * Max(analysis->ncolumns, 1));
+		const LrSet **nothing = palloc(sizeof(LrSet *) * Max(analysis->ncolumns, 1));
+		const LrSet **something = palloc0(sizeof(LrSet *) * Max(analysis->ncolumns, 1));
+		bool		asked = false;
+		int			n = 0;
+
+		for (int i = 0; i < analysis->ncolumns; i++)
+		{
+			LrColumn   *column = analysis->columns[i];
+
+			if (column->base->fact != fact || column->base->member == NULL)
+				continue;
+			asked |= column->asked_for;
+			nothing[n] = lr_set_of(LR_CELL_NOTHING, LR_CELL_NOTHING);
+			if (!OidIsValid(column->cast))
+				something[n] = lr_set_difference(column->universe, nothing[n]);
+			columns[n++] = column;
+		}
+		if (asked && n > 1)
+			add_link(analysis, columns, n, list_make2(something, nothing));
 	}
 }
 
@@ -261,8 +336,11 @@ link_contact(LrAnalysis *analysis)
 	}
 	if (used < 2)
 		return;
-	for (int mail = 0; mail < 5; mail++)
+	/* what is shown first is what a lead should be like */
+	for (int m = 0; m < 5; m++)
 	{
+		int			mail = (m + 2) % 5;
+
 		for (int phone = 0; phone < 3; phone++)
 		{
 			/* malformed, missing, and well-formed ones by kind */

@@ -11,6 +11,8 @@
 #define SHARE_OF_ONE_RULE 10
 /* Rules that are named when several together do something. */
 #define MAX_NAMES 5
+/* Of more than this nobody looks which can be spared. */
+#define MAX_SPARED 16
 
 typedef struct GapSearch
 {
@@ -26,6 +28,7 @@ static bool covers_everything(LrAnalysis *analysis, const LrSubject *subject);
 static bool only_tests_null(const LrFormula *formula);
 static void column_names(LrAnalysis *analysis, const LrFormula *formula, StringInfo names);
 static bool is_shadowed(LrAnalysis *analysis, int number, Bitmapset **used);
+static bool is_covered(LrAnalysis *analysis, const LrSet **region, int *candidates, int n, Bitmapset **used);
 static void report_shadow(LrAnalysis *analysis, LrSubject *subject, Bitmapset *used);
 static char *names_of(LrAnalysis *analysis, Bitmapset *subjects);
 static bool gap_found(LrAnalysis *analysis, const LrSet **region, void *argument);
@@ -64,8 +67,7 @@ find_always_false(LrAnalysis *analysis, LrSubject *subject)
 	LrWitness	witness;
 	LrFinding  *finding;
 
-	(void) lr_witness_find(analysis, region, NULL, NULL, &witness);
-	if (lr_witness_truth(analysis, &witness, subject) == LR_TRUE || !lr_finding_wanted(analysis, LR_FINDING_ALWAYS_FALSE, LR_WARNING_FINDING))
+	if (!lr_witness_find(analysis, region, NULL, NULL, &witness) || lr_witness_truth(analysis, &witness, subject) == LR_TRUE || !lr_finding_wanted(analysis, LR_FINDING_ALWAYS_FALSE, LR_WARNING_FINDING))
 		return;
 	finding = lr_finding_add(analysis, LR_FINDING_ALWAYS_FALSE, LR_WARNING_FINDING, subject->name, NULL,
 							 "Correct the condition, or remove the rule.", "No lead can make its condition true: %s.", columns);
@@ -267,11 +269,13 @@ is_shadowed(LrAnalysis *analysis, int number, Bitmapset **used)
 	for (int b = 0; b < subject->nboxes; b++)
 	{
 		const LrBox *box = subject->boxes[b];
+		const LrSet **region = lr_region_of(analysis, box);
 		int		   *candidates;
 		int			n = lr_box_candidates(analysis, box, subject->first_box, &candidates);
 		int			kept = 0;
 		int			single = -1;
 
+		(void) lr_region_narrow(analysis, region);
 		for (int i = 0; i < n; i++)
 		{
 			const LrBox *other = analysis->boxes[candidates[i]];
@@ -279,15 +283,46 @@ is_shadowed(LrAnalysis *analysis, int number, Bitmapset **used)
 			if (!analysis->subjects[other->subject].covers)
 				continue;
 			candidates[kept++] = candidates[i];
-			if (single < 0 && lr_box_contains(other, box))
+			if (single < 0 && lr_box_holds(other, region))
 				single = other->subject;
 		}
 		if (single >= 0)
 			*used = bms_add_member(*used, single);
-		else if (kept == 0 || analysis->budget < 0 ||
-				 lr_find_uncovered(analysis, lr_region_of(analysis, box), candidates, kept, used, NULL, NULL) || analysis->budget < 0)
+		else if (kept == 0 || analysis->budget < 0 || !is_covered(analysis, region, candidates, kept, used))
 			return false;
 	}
+	return true;
+}
+
+/* Tells whether candidates cover a region together, and which of them it takes. */
+static bool
+is_covered(LrAnalysis *analysis, const LrSet **region, int *candidates, int n, Bitmapset **used)
+{
+	Bitmapset  *needed = NULL;
+	int			member = -1;
+
+	if (lr_find_uncovered(analysis, region, candidates, n, &needed, NULL, NULL) || analysis->budget < 0)
+		return false;
+	/* which of several covers a part is chance: whoever can be spared is not named */
+	while (bms_num_members(needed) <= MAX_SPARED && (member = bms_next_member(needed, member)) >= 0)
+	{
+		int		   *others = palloc(sizeof(int) * n);
+		int			kept = 0;
+		int64		left = analysis->budget;
+
+		for (int i = 0; i < n; i++)
+		{
+			int			subject = analysis->boxes[candidates[i]]->subject;
+
+			if (subject != member && bms_is_member(subject, needed))
+				others[kept++] = candidates[i];
+		}
+		if (!lr_find_uncovered(analysis, region, others, kept, NULL, NULL, NULL) && analysis->budget >= 0)
+			needed = bms_del_member(needed, member);
+		analysis->budget = left;
+		pfree(others);
+	}
+	*used = bms_join(*used, needed);
 	return true;
 }
 
@@ -388,7 +423,8 @@ gap_found(LrAnalysis *analysis, const LrSet **region, void *argument)
 	CHECK_FOR_INTERRUPTS();
 	if (!lr_finding_wanted(analysis, LR_FINDING_GAP, LR_WARNING_FINDING))
 		return false;
-	(void) lr_witness_find(analysis, region, NULL, NULL, &witness);
+	if (!lr_witness_find(analysis, region, NULL, NULL, &witness))
+		return false;
 	lr_witness_match(analysis, &witness);
 	if (witness.match.nhits > 0 || witness.match.nerrors > 0 || lr_witness_stop(analysis, &witness) != NULL)
 	{

@@ -94,7 +94,7 @@ struct LrBoxIndex
 
 static bool search(Search *s, const LrSet **region, const int *candidates, int n);
 static bool meets(const LrBox *box, const LrSet **region);
-static bool holds(const LrBox *box, const LrSet **region);
+static bool keep_region(LrAnalysis *analysis, const LrSet **region, void *argument);
 static LeafResult leaf(Search *s, const LrSet **region, ListCell *cell);
 static const LrColumn *choose_column(Search *s, const LrSet **region, const int *candidates, int n);
 static void divide(Search *s, const LrSet **region, const int *candidates, int n, Division *division);
@@ -165,6 +165,78 @@ lr_region_possible(const LrAnalysis *analysis, const LrSet **region)
 	return true;
 }
 
+/* Takes from a region what goes together with nothing else in it; returns false if nothing is left. The region is changed. */
+bool
+lr_region_narrow(const LrAnalysis *analysis, const LrSet **region)
+{
+	bool		changed = analysis->links != NIL;
+	ListCell   *cell;
+	ListCell   *combination;
+
+	if (!lr_region_possible(analysis, region))
+		return false;
+	while (changed)
+	{
+		changed = false;
+		foreach(cell, analysis->links)
+		{
+			LrLink	   *link = lfirst(cell);
+
+			for (int i = 0; i < link->ncolumns; i++)
+			{
+				int			column = link->columns[i]->number;
+				const LrSet *possible = lr_set_empty();
+
+				foreach(combination, link->combinations)
+				{
+					const LrSet **sets = lfirst(combination);
+
+					if (combination_fits(link, sets, region))
+						possible = sets[i] ? lr_set_union(possible, sets[i]) : region[column];
+					if (possible == region[column])
+						break;
+				}
+				if (possible == region[column] || lr_set_contains(possible, region[column]))
+					continue;
+				region[column] = lr_set_intersection(region[column], possible);
+				changed = true;
+			}
+		}
+		if (changed && !lr_region_possible(analysis, region))
+			return false;
+	}
+	return true;
+}
+
+/* Finds a part of a region in which everything goes together; NULL if there is none. */
+const LrSet **
+lr_region_consistent(LrAnalysis *analysis, const LrSet **region)
+{
+	const LrSet **result = copy_region(analysis, region);
+	Search		s = {.analysis = analysis,.found = keep_region,.argument = result};
+
+	return leaf(&s, region, list_head(analysis->links)) == LEAF_IMPOSSIBLE ? NULL : result;
+}
+
+static bool
+keep_region(LrAnalysis *analysis, const LrSet **region, void *argument)
+{
+	memcpy(argument, region, sizeof(LrSet *) * analysis->ncolumns);
+	return true;
+}
+
+/* Tells whether a box holds all leads of a region. */
+bool
+lr_box_holds(const LrBox *box, const LrSet **region)
+{
+	for (int i = 0; i < box->n; i++)
+	{
+		if (!lr_set_contains(box->bounds[i].set, region[box->bounds[i].column->number]))
+			return false;
+	}
+	return true;
+}
+
 static bool
 combination_fits(const LrLink *link, const LrSet **sets, const LrSet **region)
 {
@@ -205,7 +277,7 @@ search(Search *s, const LrSet **region, const int *candidates, int n)
 	{
 		const LrBox *box = analysis->boxes[candidates[i]];
 
-		if (holds(box, region))
+		if (lr_box_holds(box, region))
 		{
 			if (s->used)
 				*s->used = bms_add_member(*s->used, box->subject);
@@ -304,17 +376,6 @@ meets(const LrBox *box, const LrSet **region)
 	for (int i = 0; i < box->n; i++)
 	{
 		if (!lr_set_overlaps(box->bounds[i].set, region[box->bounds[i].column->number]))
-			return false;
-	}
-	return true;
-}
-
-static bool
-holds(const LrBox *box, const LrSet **region)
-{
-	for (int i = 0; i < box->n; i++)
-	{
-		if (!lr_set_contains(box->bounds[i].set, region[box->bounds[i].column->number]))
 			return false;
 	}
 	return true;

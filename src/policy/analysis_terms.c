@@ -44,7 +44,7 @@ static const char *describe(Expr *expression);
 static void atom_sets(const LrFormula *atom, const LrSet **if_true, const LrSet **if_false);
 static List *atom_boxes(const LrFormula *atom, bool wanted);
 static List *disjunction(const LrFormula *formula, bool wanted, bool *exact);
-static List *sound_before(const LrFormula *argument, List *boxes, bool *exact);
+static List *sound_boxes(const LrFormula *formula, bool *exact);
 static bool may_raise(const LrFormula *formula);
 
 static LrFormula *
@@ -164,6 +164,7 @@ of_comparison(LrAnalysis *analysis, OpExpr *comparison)
 			return make_unknown(describe((Expr *) comparison));
 		member = TextDatumGetCString(constant->constvalue);
 		atom->column = lr_column_of(analysis, fact, member, InvalidOid);
+		atom->column->asked_for = true;
 		atom->atom = LR_ATOM_EXISTS;
 		return atom;
 	}
@@ -677,8 +678,12 @@ disjunction(const LrFormula *formula, bool wanted, bool *exact)
 	{
 		List	   *boxes = lr_formula_boxes(lfirst(cell), wanted, exact);
 
+		/* what stands before it must not raise */
 		for (int i = 0; i < foreach_current_index(cell); i++)
-			boxes = sound_before(list_nth(formula->arguments, i), boxes, exact);
+		{
+			if (may_raise(list_nth(formula->arguments, i)))
+				boxes = lr_boxes_product(sound_boxes(list_nth(formula->arguments, i), exact), boxes, exact);
+		}
 		all = list_concat(all, boxes);
 		if (list_length(all) > MAX_BOXES)
 		{
@@ -689,24 +694,40 @@ disjunction(const LrFormula *formula, bool wanted, bool *exact)
 	return all;
 }
 
-/* Keeps of boxes the leads for which an argument that is evaluated earlier does not raise. */
+/*
+ * Returns the boxes of all leads for which evaluating a formula does not raise. What decides AND or OR keeps what stands behind
+ * it from raising.
+ */
 static List *
-sound_before(const LrFormula *argument, List *boxes, bool *exact)
+sound_boxes(const LrFormula *formula, bool *exact)
 {
-	LrBox	   *sound;
+	List	   *before;
+	LrBox	   *sound = palloc0(offsetof(LrBox, bounds) + sizeof(LrBound));
 
-	if (!may_raise(argument))
-		return boxes;
-	while (argument->kind == LR_FORMULA_NOT)
-		argument = linitial(argument->arguments);
-	if (argument->kind != LR_FORMULA_ATOM)
+	if (!may_raise(formula))
+		return list_make1(sound);
+	switch (formula->kind)
 	{
-		*exact = false;
-		return boxes;
+		case LR_FORMULA_ATOM:
+			sound->bounds[sound->n++] = (LrBound) {formula->column, formula->column->sound};
+			return list_make1(sound);
+		case LR_FORMULA_NOT:
+			return sound_boxes(linitial(formula->arguments), exact);
+		default:
+			break;
 	}
-	sound = palloc0(offsetof(LrBox, bounds) + sizeof(LrBound));
-	sound->bounds[sound->n++] = (LrBound) {argument->column, argument->column->sound};
-	return lr_boxes_product(list_make1(sound), boxes, exact);
+	before = list_make1(sound);
+	for (int i = list_length(formula->arguments) - 1; i >= 0; i--)
+	{
+		const LrFormula *argument = list_nth(formula->arguments, i);
+
+		before = lr_boxes_product(sound_boxes(argument, exact), before, exact);
+		if (i < list_length(formula->arguments) - 1)
+			before = list_concat(lr_formula_boxes(argument, formula->kind == LR_FORMULA_OR, exact), before);
+	}
+	if (list_length(before) > MAX_BOXES)
+		*exact = false;
+	return *exact ? before : list_make1(palloc0(sizeof(LrBox)));
 }
 
 static bool

@@ -58,10 +58,10 @@ typedef enum Pick
 static void make_lead(LrAnalysis *analysis, const LrSet **region, List *overrides, LrWitness *witness);
 static char *lead_json(LrAnalysis *analysis, const LrSet **region, List *overrides, bool all);
 static void append_base(StringInfo json, LrAnalysis *analysis, const LrBase *base, Pick pick, const char *value);
+static bool has_document(const LrSet **region, const LrBase *base);
 static Pick pick_value(LrAnalysis *analysis, const LrSet **region, const LrBase *base, const char **value);
 static Pick pick_text(const LrSet **region, const LrBase *base, const char **value);
 static bool fits_all(const LrSet **region, const LrBase *base, char *text);
-static int32 cast_cell(const LrColumn *column, char *text);
 static int32 pick_cell(const LrColumn *column, const LrSet *set);
 static const Override *override_of(List *overrides, const LrBase *base);
 static void call_input(void *argument);
@@ -81,6 +81,9 @@ lr_witness_find(LrAnalysis *analysis, const LrSet **region, const LrSubject *one
 {
 	List	   *overrides = NIL;
 
+	region = lr_region_consistent(analysis, region);
+	if (region == NULL)
+		return false;
 	make_lead(analysis, region, NIL, witness);
 	if (one && !satisfy(analysis, region, one, &overrides, witness))
 		return false;
@@ -187,6 +190,7 @@ lead_json(LrAnalysis *analysis, const LrSet **region, List *overrides, bool all)
 	for (int fact = 0; fact < analysis->policy->scope->nfacts; fact++)
 	{
 		StringInfoData members;
+		bool		document = false;
 
 		initStringInfo(&members);
 		foreach(cell, analysis->bases)
@@ -203,6 +207,7 @@ lead_json(LrAnalysis *analysis, const LrSet **region, List *overrides, bool all)
 				wanted |= ((LrColumn *) lfirst(column))->read_by_rules;
 			if (base->fact != fact || !wanted)
 				continue;
+			document |= base->member && has_document(region, base);
 			pick = override ? PICK_TEXT : pick_value(analysis, region, base, &value);
 			append_base(to, analysis, base, pick, value);
 		}
@@ -217,7 +222,7 @@ lead_json(LrAnalysis *analysis, const LrSet **region, List *overrides, bool all)
 			if (override->fact == fact && !known)
 				append_base(override->member ? &members : &json, analysis, &base, PICK_TEXT, override->text);
 		}
-		if (members.len > 0)
+		if (members.len > 0 || document)
 		{
 			appendStringInfoString(&json, json.len > 1 ? ", " : "");
 			escape_json(&json, lr_fact_name(analysis->policy->scope, fact));
@@ -245,6 +250,22 @@ append_base(StringInfo json, LrAnalysis *analysis, const LrBase *base, Pick pick
 		escape_json(json, value);
 	else
 		appendStringInfoString(json, value);
+}
+
+/* Tells whether the document has to be there, although the member may be missing. */
+static bool
+has_document(const LrSet **region, const LrBase *base)
+{
+	ListCell   *cell;
+
+	foreach(cell, base->columns)
+	{
+		const LrColumn *column = lfirst(cell);
+
+		if (!OidIsValid(column->cast) && !lr_set_has(region[column->number], LR_CELL_NOTHING))
+			return true;
+	}
+	return false;
 }
 
 /* Chooses what a lead of a region has in a base. */
@@ -335,15 +356,15 @@ fits_all(const LrSet **region, const LrBase *base, char *text)
 	{
 		const LrColumn *column = lfirst(cell);
 
-		if (!lr_set_has(region[column->number], OidIsValid(column->cast) ? cast_cell(column, text) : lr_column_cell(column, (LrPoint) {.text = text})))
+		if (!lr_set_has(region[column->number], OidIsValid(column->cast) ? lr_cast_cell(column, text) : lr_column_cell(column, (LrPoint) {.text = text})))
 			return false;
 	}
 	return true;
 }
 
 /* Returns the cell of what a text is cast to. */
-static int32
-cast_cell(const LrColumn *column, char *text)
+int32
+lr_cast_cell(const LrColumn *column, char *text)
 {
 	Cast		cast = {.type = column->cast,.text = text};
 	LrPoint		point;
@@ -572,8 +593,8 @@ add_text(Parts *parts, const char *text)
 			*to++ = *at;
 	}
 	*to = '\0';
-	parts->texts = lappend(parts->texts, pstrdup(text));
 	parts->texts = lappend(parts->texts, plain);
+	parts->texts = lappend(parts->texts, pstrdup(text));
 	parts->texts = lappend(parts->texts, str_toupper(plain, strlen(plain), C_COLLATION_OID));
 	parts->texts = lappend(parts->texts, str_tolower(plain, strlen(plain), C_COLLATION_OID));
 }
@@ -593,6 +614,9 @@ lr_region_text(const LrAnalysis *analysis, const LrSet **region)
 		const LrSet *set = region[i];
 
 		if (!column->read_by_rules || lr_set_contains(set, column->sound))
+			continue;
+		/* that it is null goes without saying */
+		if (OidIsValid(column->cast) && lr_set_contains(column->nulls, set) && list_length(column->base->columns) > 1)
 			continue;
 		appendStringInfoString(&text, text.len ? ", " : "");
 		if (column->base->member)

@@ -1,0 +1,151 @@
+-- The analysis against brute force: random policies over small domains, in which every combination of values is tried. Which
+-- rules never fire, which never hold, which pairs overlap and whether there is a gap has to come out the same. Conditions without
+-- casts are tried by plain SQL, WHERE; with casts, which raise for some leads, by the executor, rule by rule. All is from a seed.
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+CREATE SCHEMA policy_analysis_random;
+SET search_path TO policy_analysis_random;
+
+CREATE FUNCTION dice(seed text, n integer) RETURNS integer LANGUAGE sql IMMUTABLE AS $$
+    SELECT mod(('x' || substr(md5(seed), 1, 7))::bit(28)::integer, n)
+$$;
+
+-- a part of a condition that compares one attribute; casts: whether one may be among them
+CREATE FUNCTION atom(seed text, casts boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    v text := (ARRAY['A', 'B', 'C'])[1 + dice(seed || 'v', 3)];
+    w text := (ARRAY['A', 'B', 'C'])[1 + dice(seed || 'w', 3)];
+    i integer := dice(seed || 'i', 5);
+    j integer := dice(seed || 'j', 5);
+    o text := (ARRAY['=', '<', '<=', '>', '>=', '<>'])[1 + dice(seed || 'o', 6)];
+    cast_member text := '(attributes->>''seats'')::int';
+BEGIN
+    RETURN CASE dice(seed || 'kind', CASE WHEN casts THEN 24 ELSE 18 END)
+        WHEN 0 THEN format('country = %L', v)
+        WHEN 1 THEN format('country IN (%L, %L)', v, w)
+        WHEN 2 THEN format('country %s %L', o, v)
+        WHEN 3 THEN format('country NOT IN (%L, %L)', v, w)
+        WHEN 4 THEN format('company_size %s %s', o, i)
+        WHEN 5 THEN format('company_size BETWEEN %s AND %s', i, j)
+        WHEN 6 THEN format('%s %s company_size', i, o)
+        WHEN 7 THEN format('company_size %s %s.5', o, i)
+        WHEN 8 THEN 'company_size IS NULL'
+        WHEN 9 THEN 'consent'
+        WHEN 10 THEN 'consent IS NOT TRUE'
+        WHEN 11 THEN format('coalesce(consent, %s)', (dice(seed || 'd', 2) = 1)::text)
+        WHEN 12 THEN format('country IS DISTINCT FROM %L', v)
+        WHEN 13 THEN 'country IS NOT NULL'
+        WHEN 14 THEN format('attributes->>''plan'' %s %L', o, v)
+        WHEN 15 THEN 'attributes ? ''plan'''
+        WHEN 16 THEN 'attributes->>''plan'' IS NULL'
+        WHEN 17 THEN format('company_size NOT BETWEEN %s AND %s', i, j)
+        WHEN 18 THEN format('%s %s %s', cast_member, o, i)
+        WHEN 19 THEN format('%s IN (%s, %s)', cast_member, i, j)
+        WHEN 20 THEN format('coalesce(%s, %s) %s %s', cast_member, j, o, i)
+        WHEN 21 THEN format('%s IS NULL', cast_member)
+        WHEN 22 THEN format('attributes->>''seats'' = %L', i)
+        ELSE format('(attributes->>''price'')::numeric %s %s', o, i + 0.5)
+    END;
+END $$;
+
+CREATE FUNCTION condition(seed text, depth integer, casts boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF depth = 0 THEN
+        RETURN policy_analysis_random.atom(seed, casts);
+    END IF;
+    RETURN CASE policy_analysis_random.dice(seed || 'c', 7)
+        WHEN 0 THEN policy_analysis_random.atom(seed, casts)
+        WHEN 1 THEN format('(%s OR %s)', policy_analysis_random.condition(seed || 'l', depth - 1, casts), policy_analysis_random.condition(seed || 'r', depth - 1, casts))
+        WHEN 2 THEN format('NOT (%s)', policy_analysis_random.condition(seed || 'n', depth - 1, casts))
+        ELSE format('(%s AND %s)', policy_analysis_random.condition(seed || 'l', depth - 1, casts), policy_analysis_random.condition(seed || 'r', depth - 1, casts))
+    END;
+END $$;
+ALTER FUNCTION atom(text, boolean) SET search_path = policy_analysis_random, pg_catalog;
+
+-- every combination of values: each constant, something between, beside and beyond them, nothing
+CREATE TABLE leads AS
+    SELECT row_number() OVER () AS id, country, company_size, consent, attributes
+    FROM (VALUES (NULL), (''), ('A'), ('Aa'), ('B'), ('Ba'), ('C'), ('Ca')) AS c (country),
+         (VALUES (NULL), (-1), (0), (1), (2), (3), (4), (5)) AS s (company_size),
+         (VALUES (NULL), (true), (false)) AS b (consent),
+         (VALUES (NULL::jsonb), ('{}'), ('{"plan": null}'), ('{"plan": ""}'), ('{"plan": "A"}'), ('{"plan": "Aa"}'), ('{"plan": "B"}'), ('{"plan": "Ba"}'),
+                 ('{"plan": "C"}'), ('{"plan": "D"}')) AS a (attributes);
+CREATE TABLE cast_leads AS
+    SELECT row_number() OVER () AS id, country, company_size, consent,
+           CASE WHEN seats IS NULL THEN attributes ELSE coalesce(attributes, '{}') || jsonb_build_object('seats', seats) END AS attributes
+    FROM (VALUES (NULL), ('A'), ('B'), ('Ba'), ('C')) AS c (country),
+         (VALUES (NULL), (-1), (0), (1), (2), (3), (4), (5)) AS s (company_size),
+         (VALUES (NULL), (true), (false)) AS b (consent),
+         (VALUES (NULL::jsonb), ('{}'), ('{"plan": null}'), ('{"plan": "A"}'), ('{"plan": "B"}'), ('{"plan": "Ba"}'), ('{"plan": "C"}')) AS a (attributes),
+         (VALUES (NULL), ('-1'), ('0'), ('0.7'), ('1'), ('1.2'), ('2'), ('3'), ('4'), (' 4 '), ('04'), ('5'), ('x')) AS t (seats);
+
+CREATE TABLE holds (rule integer, id bigint);
+CREATE TABLE differences (seed integer, casts boolean, difference text);
+
+-- Analyses one random policy, tries all its rules on all leads, and notes what differs.
+CREATE FUNCTION compare(seed integer, casts boolean) RETURNS integer LANGUAGE plpgsql SET search_path = policy_analysis_random, pg_catalog AS $$
+DECLARE
+    n integer := 2 + dice('n' || seed, 7);
+    conditions text[];
+    document jsonb;
+    version integer;
+    r record;
+    nleads bigint;
+    found integer := 0;
+BEGIN
+    SELECT array_agg(condition(format('%s/%s', seed, i), 2, casts) ORDER BY i) INTO conditions FROM generate_series(1, n) i;
+    SELECT jsonb_build_object('leadroute', 1, 'steps', '[{"capability": "assignOwner"}]'::jsonb, 'rules',
+        jsonb_agg(jsonb_build_object('name', i::text, 'when', conditions[i], 'outcome', 'nurture', 'reason', 'r' || i) ORDER BY i))
+    INTO document FROM generate_series(1, n) i;
+    CREATE TEMP TABLE findings ON COMMIT DROP AS SELECT * FROM leadroute.analyse_document(document, 1000000, 1000);
+    IF EXISTS (SELECT FROM findings f WHERE f.finding IN ('mistake', 'not_analysable') OR NOT complete) THEN
+        INSERT INTO differences SELECT seed, casts, f.finding || ' ' || detail FROM findings f WHERE f.finding IN ('mistake', 'not_analysable') OR NOT complete;
+    END IF;
+
+    TRUNCATE holds;
+    IF casts THEN
+        PERFORM leadroute.publish_policy('policy_analysis_random', jsonb_set(document, '{hit_policy}', '"unique"'), 'test');
+        CREATE TEMP TABLE matched ON COMMIT DROP AS
+            SELECT l.id, m.hits, m.errors FROM (SELECT array_agg(to_jsonb(l) - 'id' ORDER BY l.id) AS leads FROM cast_leads l) a,
+                leadroute.match_version_rules((SELECT max(policy_version_id) FROM leadroute.policy_versions), a.leads, false) m
+                JOIN cast_leads l ON l.id = m.lead_no;
+        INSERT INTO holds SELECT h + 1, id FROM matched, unnest(hits) h;
+        INSERT INTO holds SELECT NULL, id FROM matched WHERE errors <> '[]';
+        DROP TABLE matched;
+        SELECT count(*) INTO nleads FROM cast_leads;
+    ELSE
+        FOR i IN 1..n LOOP
+            EXECUTE format('INSERT INTO holds SELECT %s, id FROM (SELECT id, country COLLATE "C" AS country, company_size, consent, attributes FROM leads) l WHERE %s', i, conditions[i]);
+        END LOOP;
+        SELECT count(*) INTO nleads FROM leads;
+    END IF;
+
+    FOR r IN
+        WITH first AS (SELECT id, min(rule) AS rule FROM holds WHERE rule IS NOT NULL GROUP BY id),
+             brute AS (
+                 SELECT 'always_false' AS finding, i AS rule, NULL::integer AS other FROM generate_series(1, n) i WHERE i NOT IN (SELECT rule FROM holds WHERE rule IS NOT NULL)
+                 UNION ALL
+                 SELECT 'never_fires', i, NULL FROM generate_series(1, n) i
+                 WHERE i IN (SELECT rule FROM holds) AND i NOT IN (SELECT rule FROM first)
+                 UNION ALL
+                 SELECT DISTINCT 'overlap', b.rule, a.rule FROM holds a JOIN holds b USING (id)
+                 WHERE a.rule < b.rule AND a.rule IN (SELECT rule FROM first) AND b.rule IN (SELECT rule FROM first)
+                 UNION ALL
+                 SELECT 'gap', NULL, NULL WHERE (SELECT count(DISTINCT id) FROM holds) < nleads),
+             analysis AS (
+                 SELECT DISTINCT f.finding, f.rule::integer, CASE WHEN f.finding = 'overlap' THEN f.other_rule::integer END FROM findings f
+                 WHERE f.finding IN ('always_false', 'never_fires', 'overlap', 'gap'))
+        SELECT 'missed' AS how, x.* FROM (TABLE brute EXCEPT TABLE analysis) x
+        UNION ALL
+        SELECT 'false', x.* FROM (TABLE analysis EXCEPT TABLE brute) x
+    LOOP
+        INSERT INTO differences VALUES (seed, casts, format('%s: %s %s %s', r.how, r.finding, r.rule, r.other));
+    END LOOP;
+    SELECT count(*) INTO found FROM findings WHERE finding IN ('always_false', 'never_fires', 'overlap', 'gap');
+    DROP TABLE findings;
+    RETURN found;
+END $$;
+
+SELECT count(*) AS policies, sum(compare(seed, false)) > 300 AS much_found FROM generate_series(1, 150) seed;
+SELECT count(*) AS policies, sum(compare(seed, true)) > 100 AS much_found FROM generate_series(1001, 1040) seed;
+SELECT * FROM differences ORDER BY seed, difference;
