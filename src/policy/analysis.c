@@ -46,6 +46,7 @@ static List *require_done(LrAnalysis *analysis, LrSubject *subject, List *boxes,
 static void name_targets(LrAnalysis *analysis);
 static void make_boxes(LrAnalysis *analysis);
 static void find_incomplete(LrAnalysis *analysis);
+static bool is_complete(const LrReport *report, LrFindingKind kind);
 static void emit(LrAnalysis *analysis, ReturnSetInfo *result);
 static void put_row(ReturnSetInfo *result, LrFindingKind kind, const LrFinding *finding, bool complete);
 
@@ -466,11 +467,21 @@ find_incomplete(LrAnalysis *analysis)
 {
 	for (LrFindingKind kind = 0; kind < LR_N_FINDINGS; kind++)
 	{
-		if (analysis->report->incomplete[kind])
+		if (analysis->report->out_of_budget[kind])
 			(void) lr_finding_add(analysis, LR_FINDING_INCOMPLETE, LR_INFO_FINDING, NULL, NULL, "Give a larger budget.",
 								  "The search for %s ran out of its budget of " INT64_FORMAT ": there may be more.", finding_names[kind],
 								  analysis->whole_budget);
+		else if (analysis->report->doubtful[kind])
+			(void) lr_finding_add(analysis, LR_FINDING_INCOMPLETE, LR_INFO_FINDING, NULL, NULL,
+								  "See not_analysable.", "The search for %s met rules that it does not look into: there may be more.",
+								  finding_names[kind]);
 	}
+}
+
+static bool
+is_complete(const LrReport *report, LrFindingKind kind)
+{
+	return !report->out_of_budget[kind] && !report->doubtful[kind] && kind != LR_FINDING_INCOMPLETE;
 }
 
 static void
@@ -486,7 +497,7 @@ emit(LrAnalysis *analysis, ReturnSetInfo *result)
 			foreach(cell, report->findings[kind])
 			{
 				if (((LrFinding *) lfirst(cell))->severity == severity)
-					put_row(result, kind, lfirst(cell), !report->incomplete[kind]);
+					put_row(result, kind, lfirst(cell), is_complete(report, kind));
 			}
 			if (report->more[kind][severity] > 0)
 			{
@@ -494,7 +505,7 @@ emit(LrAnalysis *analysis, ReturnSetInfo *result)
 
 				more.detail = psprintf(INT64_FORMAT " more of this kind are not shown.", more.occurrences);
 				more.hint = "Ask for more examples.";
-				put_row(result, kind, &more, !report->incomplete[kind]);
+				put_row(result, kind, &more, is_complete(report, kind));
 			}
 		}
 	}
@@ -517,6 +528,6 @@ put_row(ReturnSetInfo *result, LrFindingKind kind, const LrFinding *finding, boo
 	values[4] = Int64GetDatum(finding->occurrences);
 	nulls[5] = finding->witness == 0;
 	values[5] = finding->witness;
-	values[8] = BoolGetDatum(complete && kind != LR_FINDING_INCOMPLETE);
+	values[8] = BoolGetDatum(complete);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

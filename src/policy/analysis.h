@@ -293,7 +293,8 @@ typedef struct LrReport
 	List	   *findings[LR_N_FINDINGS];	/* of LrFinding */
 	int			shown[LR_N_FINDINGS][LR_INFO_FINDING + 1];
 	int64		more[LR_N_FINDINGS][LR_INFO_FINDING + 1];	/* that are not shown, to save room */
-	bool		incomplete[LR_N_FINDINGS];
+	bool		out_of_budget[LR_N_FINDINGS];
+	bool		doubtful[LR_N_FINDINGS];	/* because of rules that are not wholly known */
 } LrReport;
 
 /* analysis.c */

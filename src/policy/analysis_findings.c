@@ -16,7 +16,6 @@
 
 typedef struct GapSearch
 {
-	bool		inexact;		/* some rules may take more than is known */
 	int			doubtful;		/* regions whose lead is no gap */
 } GapSearch;
 
@@ -104,7 +103,7 @@ before_contradiction(LrAnalysis *analysis, LrSubject *subject, char **columns)
 		initStringInfo(&names);
 		column_names(analysis, subject->conjuncts[i], &names);
 		if (names.len == 0)
-			*columns = "it is constant";
+			*columns = "it says false, whatever the lead";
 		else if (boxes == NIL)
 			*columns = psprintf("what it asks of %s cannot be", names.data);
 		else
@@ -253,7 +252,7 @@ lr_find_shadows(LrAnalysis *analysis)
 			report_shadow(analysis, subject, used);
 		}
 		if (analysis->budget < 0)
-			analysis->report->incomplete[LR_FINDING_NEVER_FIRES] = true;
+			analysis->report->out_of_budget[LR_FINDING_NEVER_FIRES] = true;
 		left = Max(left - (share - Max(analysis->budget, 0)), 0);
 		MemoryContextSwitchTo(saved);
 		MemoryContextReset(analysis->scratch);
@@ -387,14 +386,12 @@ lr_find_gaps(LrAnalysis *analysis)
 		if (analysis->subjects[analysis->boxes[i]->subject].covers)
 			candidates[n++] = i;
 	}
-	for (int i = 0; i < analysis->nsubjects; i++)
-		search.inexact |= !analysis->subjects[i].covers;
 	if (analysis->policy->nrules > 0)
 	{
 		analysis->budget = analysis->whole_budget;
 		(void) lr_find_uncovered(analysis, everything(analysis), candidates, n, NULL, gap_found, &search);
-		if (analysis->budget < 0 || search.doubtful > 0)
-			analysis->report->incomplete[LR_FINDING_GAP] = true;
+		analysis->report->out_of_budget[LR_FINDING_GAP] = analysis->budget < 0;
+		analysis->report->doubtful[LR_FINDING_GAP] = search.doubtful > 0;
 	}
 	MemoryContextSwitchTo(saved);
 	MemoryContextReset(analysis->scratch);

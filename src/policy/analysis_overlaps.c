@@ -64,7 +64,7 @@ lr_find_overlaps(LrAnalysis *analysis)
 		find_pairs(analysis, &overlaps, i, seen);
 	}
 	if (analysis->budget < 0)
-		analysis->report->incomplete[LR_FINDING_OVERLAP] = true;
+		analysis->report->out_of_budget[LR_FINDING_OVERLAP] = true;
 
 	for (LrSeverity severity = 0; severity <= LR_INFO_FINDING; severity++)
 	{

@@ -300,7 +300,7 @@ search(Search *s, const LrSet **region, const int *candidates, int n)
 		pfree(left);
 		return leaf(s, region, list_head(analysis->links)) == LEAF_ENDS;
 	}
-	if (!lr_charge(analysis, 1000 + 10 * n))
+	if (!lr_charge(analysis, 50 + 10 * n))
 		return false;
 
 	divide(s, region, left, n, &division);

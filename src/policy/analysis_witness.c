@@ -330,10 +330,16 @@ pick_text(const LrSet **region, const LrBase *base, const char **value)
 					if (cell >= LR_CELL_VALUES && lr_column_value(column, cell, &point))
 						text = lr_point_text(column, point);
 					tried++;
-					if (fits_all(region, base, text))
+					/* a cast passes over a space, a comparison of texts does not */
+					for (int spaces = 0; spaces <= 1; spaces++)
 					{
-						*value = text;
-						return PICK_TEXT;
+						if (spaces)
+							text = psprintf(" %s", text);
+						if (fits_all(region, base, text))
+						{
+							*value = text;
+							return PICK_TEXT;
+						}
 					}
 				}
 			}

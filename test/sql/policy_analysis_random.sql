@@ -20,7 +20,7 @@ DECLARE
     o text := (ARRAY['=', '<', '<=', '>', '>=', '<>'])[1 + dice(seed || 'o', 6)];
     cast_member text := '(attributes->>''seats'')::int';
 BEGIN
-    RETURN CASE dice(seed || 'kind', CASE WHEN casts THEN 24 ELSE 18 END)
+    RETURN CASE CASE WHEN casts THEN (ARRAY[0, 1, 2, 12, 9, 11, 18, 19, 20, 21, 22, 23, 24])[1 + dice(seed || 'kind', 13)] ELSE dice(seed || 'kind', 18) END
         WHEN 0 THEN format('country = %L', v)
         WHEN 1 THEN format('country IN (%L, %L)', v, w)
         WHEN 2 THEN format('country %s %L', o, v)
@@ -44,6 +44,7 @@ BEGIN
         WHEN 20 THEN format('coalesce(%s, %s) %s %s', cast_member, j, o, i)
         WHEN 21 THEN format('%s IS NULL', cast_member)
         WHEN 22 THEN format('attributes->>''seats'' = %L', i)
+        WHEN 23 THEN format('(attributes->>''price'')::numeric = %s', i + 0.5)
         ELSE format('(attributes->>''price'')::numeric %s %s', o, i + 0.5)
     END;
 END $$;
@@ -71,13 +72,12 @@ CREATE TABLE leads AS
          (VALUES (NULL::jsonb), ('{}'), ('{"plan": null}'), ('{"plan": ""}'), ('{"plan": "A"}'), ('{"plan": "Aa"}'), ('{"plan": "B"}'), ('{"plan": "Ba"}'),
                  ('{"plan": "C"}'), ('{"plan": "D"}')) AS a (attributes);
 CREATE TABLE cast_leads AS
-    SELECT row_number() OVER () AS id, country, company_size, consent,
-           CASE WHEN seats IS NULL THEN attributes ELSE coalesce(attributes, '{}') || jsonb_build_object('seats', seats) END AS attributes
-    FROM (VALUES (NULL), ('A'), ('B'), ('Ba'), ('C')) AS c (country),
-         (VALUES (NULL), (-1), (0), (1), (2), (3), (4), (5)) AS s (company_size),
+    SELECT row_number() OVER () AS id, country, consent,
+           CASE WHEN seats IS NOT NULL OR price IS NOT NULL THEN jsonb_strip_nulls(jsonb_build_object('seats', seats, 'price', price)) END AS attributes
+    FROM (VALUES (NULL), (''), ('A'), ('Aa'), ('B'), ('Ba'), ('C'), ('Ca')) AS c (country),
          (VALUES (NULL), (true), (false)) AS b (consent),
-         (VALUES (NULL::jsonb), ('{}'), ('{"plan": null}'), ('{"plan": "A"}'), ('{"plan": "B"}'), ('{"plan": "Ba"}'), ('{"plan": "C"}')) AS a (attributes),
-         (VALUES (NULL), ('-1'), ('0'), ('0.7'), ('1'), ('1.2'), ('2'), ('3'), ('4'), (' 4 '), ('04'), ('5'), ('x')) AS t (seats);
+         (VALUES (NULL), ('-1'), ('0'), ('1'), ('2'), ('3'), ('4'), ('5'), (' 4 '), ('03'), ('+2'), ('1 '), ('00'), ('x')) AS t (seats),
+         (VALUES (NULL), ('0'), ('0.5'), ('0.7'), ('1'), ('1.5'), ('2'), ('2.5'), ('3'), ('3.5'), ('4'), ('4.50'), ('5'), ('NaN'), ('?')) AS p (price);
 
 CREATE TABLE holds (rule integer, id bigint);
 CREATE TABLE differences (seed integer, casts boolean, difference text);
@@ -102,9 +102,18 @@ BEGIN
         INSERT INTO differences SELECT seed, casts, f.finding || ' ' || detail FROM findings f WHERE f.finding IN ('mistake', 'not_analysable') OR NOT complete;
     END IF;
 
+    -- what the witnesses show
+    PERFORM leadroute.publish_policy('policy_analysis_random', jsonb_set(document, '{hit_policy}', '"unique"'), 'test');
+    INSERT INTO differences
+        SELECT seed, casts, format('witness of %s %s %s: %s', f.finding, f.rule, f.other_rule, f.witness)
+        FROM (SELECT f.*, f.rule::integer - 1 AS r, f.other_rule::integer - 1 AS o FROM findings f WHERE f.finding NOT IN ('not_analysable', 'suspicious_mix', 'incomplete')) f
+            LEFT JOIN LATERAL leadroute.match_version_rules((SELECT max(policy_version_id) FROM leadroute.policy_versions), ARRAY[f.witness], false) m ON f.witness IS NOT NULL
+        WHERE CASE f.finding WHEN 'never_fires' THEN r = ANY (m.hits) AND m.hits[1] < r AND (o IS NULL OR o = ANY (m.hits))
+                  WHEN 'overlap' THEN r = ANY (m.hits) AND o = ANY (m.hits) WHEN 'gap' THEN m.hits = '{}' AND m.errors = '[]'
+                  WHEN 'always_true' THEN r = ANY (m.hits) WHEN 'always_false' THEN r <> ALL (m.hits) END IS NOT TRUE;
+
     TRUNCATE holds;
     IF casts THEN
-        PERFORM leadroute.publish_policy('policy_analysis_random', jsonb_set(document, '{hit_policy}', '"unique"'), 'test');
         CREATE TEMP TABLE matched ON COMMIT DROP AS
             SELECT l.id, m.hits, m.errors FROM (SELECT array_agg(to_jsonb(l) - 'id' ORDER BY l.id) AS leads FROM cast_leads l) a,
                 leadroute.match_version_rules((SELECT max(policy_version_id) FROM leadroute.policy_versions), a.leads, false) m
