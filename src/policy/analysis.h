@@ -12,7 +12,7 @@
 
 #include "utils/numeric.h"
 
-/* Cells of what is no value. The others are the places between constants, even, and the constants, odd, in ascending order. */
+/* Cells of what is no value. The others are the constants and the places between them, in ascending order. */
 #define LR_CELL_NOTHING 0		/* the fact is null, of a member the whole document */
 #define LR_CELL_ABSENT 1		/* the document has no such member */
 #define LR_CELL_JSON_NULL 2		/* it has, and it is null */
@@ -65,6 +65,8 @@ typedef struct LrColumn
 	int			npoints;		/* constants, ascending once the columns are complete */
 	int			allocated;
 	LrPoint    *points;
+	int32	   *cells;			/* of the points, once the columns are complete */
+	int32		last_cell;
 	int			ndomain;		/* the only values that it can have, if not 0 */
 	const char **domain;
 	const char *usual;			/* the value to show where any will do, or NULL */
@@ -207,6 +209,7 @@ extern void lr_columns_complete(LrAnalysis *analysis);
 extern const LrSet *lr_column_below(const LrColumn *column, LrPoint point, bool inclusive);
 extern int32 lr_column_cell(const LrColumn *column, LrPoint point);
 extern bool lr_column_has(const LrColumn *column, const LrSet *set, LrPoint point);
+extern bool lr_cell_is_point(const LrColumn *column, int32 cell);
 extern bool lr_column_value(const LrColumn *column, int32 cell, LrPoint *point);
 extern char *lr_point_text(const LrColumn *column, LrPoint point);
 

@@ -18,6 +18,8 @@ static void set_kind(LrColumn *column);
 static LrBase *find_base(LrAnalysis *analysis, int fact, const char *member);
 static int	compare_in_column(const void *a, const void *b, void *argument);
 static void complete(LrColumn *column);
+static bool can_be(const LrColumn *column, LrPoint point);
+static int	find_cell(const LrColumn *column, int32 cell);
 static int	find_point(const LrColumn *column, LrPoint point, bool *found);
 static bool between(const LrColumn *column, int place, LrPoint *point);
 static bool number_between(const LrColumn *column, const LrPoint *low, const LrPoint *high, LrPoint *point);
@@ -139,7 +141,9 @@ complete(LrColumn *column)
 	LrSet	   *values = NULL;
 	LrSet	   *nulls = NULL;
 	int			allocated;
+	int			nulls_allocated;
 	int			n = 0;
+	int32		cell = LR_CELL_VALUES;
 	bool		member = column->base->member != NULL;
 	bool		raw = !OidIsValid(column->cast);
 	LrPoint		point;
@@ -155,29 +159,42 @@ complete(LrColumn *column)
 	}
 	column->npoints = n;
 
-	lr_set_add(&nulls, &allocated, LR_CELL_NOTHING, member && raw ? LR_CELL_JSON_NULL : LR_CELL_NOTHING);
+	lr_set_add(&nulls, &nulls_allocated, LR_CELL_NOTHING, member && raw ? LR_CELL_JSON_NULL : LR_CELL_NOTHING);
 	if (column->never_null)
 		nulls = lr_set_empty();
-	for (int i = 0; i <= 2 * n && !column->always_null; i++)
+	/* what does not exist gets no cell, so that ranges of neighbours stay ranges */
+	column->cells = palloc_extended(sizeof(int32) * Max(n, 1), MCXT_ALLOC_HUGE);
+	for (int i = 0; i <= n; i++)
 	{
-		if (column->ndomain > 0)
-		{
-			bool		known = false;
-
-			for (int d = 0; d < column->ndomain && i % 2 == 1; d++)
-				known |= strcmp(column->domain[d], column->points[i / 2].text) == 0;
-			if (!known)
-				continue;
-		}
-		if (column->limited && i % 2 == 1 && (column->points[i / 2].number < column->lowest || column->points[i / 2].number > column->highest))
-			continue;
-		if (i % 2 == 1 || between(column, i / 2, &point))
-			lr_set_add(&values, &allocated, LR_CELL_VALUES + i, LR_CELL_VALUES + i);
+		if (column->ndomain == 0 && between(column, i, &point))
+			lr_set_add(&values, &allocated, cell, cell), cell++;
+		if (i == n)
+			break;
+		column->cells[i] = cell++;
+		if (can_be(column, column->points[i]))
+			lr_set_add(&values, &allocated, column->cells[i], column->cells[i]);
 	}
+	column->last_cell = cell - 1;
+	if (column->always_null)
+		values = NULL;
 	column->nulls = nulls;
 	column->values = values ? values : lr_set_empty();
 	column->sound = lr_set_union(nulls, column->values);
 	column->universe = raw || column->always_null ? column->sound : lr_set_union(lr_set_union(nulls, lr_set_of(LR_CELL_ERROR, LR_CELL_ERROR)), column->values);
+}
+
+/* Tells whether a column can have a constant that rules compare it with. */
+static bool
+can_be(const LrColumn *column, LrPoint point)
+{
+	if (column->limited)
+		return point.number >= column->lowest && point.number <= column->highest;
+	for (int i = 0; i < column->ndomain; i++)
+	{
+		if (strcmp(column->domain[i], point.text) == 0)
+			return true;
+	}
+	return column->ndomain == 0;
 }
 
 /* Finds the place of a value among a column's constants. */
@@ -200,14 +217,19 @@ find_point(const LrColumn *column, LrPoint point, bool *found)
 	return low;
 }
 
-/* Returns the cell that a value lies in. */
+/* Returns the cell that a value lies in; -1 if the column has no such value. */
 int32
 lr_column_cell(const LrColumn *column, LrPoint point)
 {
 	bool		found;
 	int			place = find_point(column, point, &found);
+	int32		cell;
 
-	return LR_CELL_VALUES + place * 2 + (found ? 1 : 0);
+	if (found)
+		return column->cells[place];
+	/* the one before the next constant, unless that is the constant before */
+	cell = place < column->npoints ? column->cells[place] - 1 : column->last_cell;
+	return cell < LR_CELL_VALUES || (place > 0 && cell == column->cells[place - 1]) ? -1 : cell;
 }
 
 /* Returns the values less than a constant. */
@@ -226,15 +248,43 @@ lr_column_has(const LrColumn *column, const LrSet *set, LrPoint point)
 	return lr_set_has(set, lr_column_cell(column, point));
 }
 
+/* Finds the first constant whose cell is not before a cell. */
+static int
+find_cell(const LrColumn *column, int32 cell)
+{
+	int			low = 0;
+	int			high = column->npoints;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (column->cells[middle] < cell)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Tells whether a cell is that of a constant. */
+bool
+lr_cell_is_point(const LrColumn *column, int32 cell)
+{
+	int			place = find_cell(column, cell);
+
+	return place < column->npoints && column->cells[place] == cell;
+}
+
 /* Gives a value that lies in a cell. */
 bool
 lr_column_value(const LrColumn *column, int32 cell, LrPoint *point)
 {
-	int			place = (cell - LR_CELL_VALUES) / 2;
+	int			place = find_cell(column, cell);
 
-	if (cell < LR_CELL_VALUES)
+	if (cell < LR_CELL_VALUES || cell > column->last_cell)
 		return false;
-	if ((cell - LR_CELL_VALUES) % 2 == 0)
+	if (!lr_cell_is_point(column, cell))
 		return between(column, place, point);
 	*point = column->points[place];
 	return true;

@@ -266,7 +266,7 @@ link_casts(LrAnalysis *analysis)
 			for (int i = 0; i < n; i++)
 			{
 				bool		is_raw = !OidIsValid(columns[i]->cast);
-				int32		place = is_raw ? LR_CELL_VALUES + 2 * p + 1 : p < raw->npoints ? lr_cast_cell(columns[i], raw->points[p].text) : 0;
+				int32		place = p >= raw->npoints ? 0 : is_raw ? raw->cells[p] : lr_cast_cell(columns[i], raw->points[p].text);
 
 				if (p < raw->npoints)
 					sets[i] = lr_set_of(place, place);
@@ -287,7 +287,7 @@ between_points(const LrColumn *column)
 	int			allocated;
 
 	for (int i = 0; i < column->npoints; i++)
-		lr_set_add(&points, &allocated, LR_CELL_VALUES + 2 * i + 1, LR_CELL_VALUES + 2 * i + 1);
+		lr_set_add(&points, &allocated, column->cells[i], column->cells[i]);
 	return points ? lr_set_difference(column->values, points) : column->values;
 }
 

@@ -13,6 +13,8 @@
 
 /* Pairs of a group that are tried for a witness: where conditions are not wholly known, the first need not have one. */
 #define MAX_TRIED 8
+/* In thousandths of the budget. */
+#define COST_OF_PAIR 50
 
 typedef struct Pair
 {
@@ -132,9 +134,10 @@ find_pairs(LrAnalysis *analysis, Overlaps *overlaps, int later, int *seen)
 	for (int i = 0; i < nothers; i++)
 	{
 		const LrSubject *earlier = &analysis->subjects[others[i]];
-		LrBox	   *common = common_part(analysis, earlier, subject);
+		LrBox	   *common = analysis->budget >= 0 ? common_part(analysis, earlier, subject) : NULL;
 		Pair		pair = {.earlier = others[i],.later = later,.box = common};
 
+		(void) lr_charge(analysis, COST_OF_PAIR);
 		if (common && !earlier->never_fires)
 			add_pair(analysis, overlaps, severity_of(analysis, earlier, subject), &pair);
 	}

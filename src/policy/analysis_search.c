@@ -2,7 +2,8 @@
  * analysis_search.c: is a region of leads covered by boxes?
  *
  * A region is divided by the column that most of the boxes which meet it narrow, into classes of cells that the same boxes
- * admit: the countries that rules name, each for itself, and all others together. In each class only the boxes that admit it
+ * admit: the countries that rules name, each for itself, and all others together. Cells that a box admits which narrows nothing
+ * else are covered at once. In each class only the boxes that admit it
  * are left; none of them narrows that column there any more, so a region is divided once a column at most. A class that one
  * box holds whole is covered; one that no box meets is not, unless nothing that goes together is left in it (links). Territory
  * rules by the hundred thousand fall apart at the first columns, and cost little more than to sort them.
@@ -98,6 +99,8 @@ static bool keep_region(LrAnalysis *analysis, const LrSet **region, void *argume
 static LeafResult leaf(Search *s, const LrSet **region, ListCell *cell);
 static const LrColumn *choose_column(Search *s, const LrSet **region, const int *candidates, int n);
 static void divide(Search *s, const LrSet **region, const int *candidates, int n, Division *division);
+static int	note_closer(Search *s, const int *candidates, const int *active, const bool *closes, int nactive);
+static bool holds_but_for(const LrBox *box, const LrSet **region, const LrColumn *column);
 static Class *find_class(Division *division, uint64 hash, int *allocated, HTAB *by_hash);
 static const LrSet *bound_of(const LrBox *box, const LrColumn *column);
 static const LrSet **copy_region(const LrAnalysis *analysis, const LrSet **region);
@@ -429,6 +432,8 @@ divide(Search *s, const LrSet **region, const int *candidates, int n, Division *
 	int		   *active;			/* candidates that admit the present cells */
 	int		   *places;			/* of a candidate among the active ones */
 	int			nactive = 0;
+	int			nclosers = 0;	/* active ones that cover whatever they admit */
+	bool	   *closes = palloc(sizeof(bool) * n);
 	uint64		hash = 0;
 	const LrSet **narrowed = palloc0(sizeof(LrSet *) * n);
 
@@ -447,6 +452,7 @@ divide(Search *s, const LrSet **region, const int *candidates, int n, Division *
 		else
 		{
 			narrowed[i] = lr_set_intersection(set, whole);
+			closes[i] = holds_but_for(analysis->boxes[candidates[i]], region, division->column);
 			total += narrowed[i]->n;
 		}
 	}
@@ -484,16 +490,23 @@ divide(Search *s, const LrSet **region, const int *candidates, int n, Division *
 			{
 				places[candidate] = nactive;
 				active[nactive++] = candidate;
+				nclosers += closes[candidate] ? 1 : 0;
 				hash ^= hash_bytes_uint32_extended((uint32) candidate, 1);
 			}
 			else
 			{
+				nclosers -= closes[candidate] ? 1 : 0;
 				active[places[candidate]] = active[--nactive];
 				places[active[places[candidate]]] = places[candidate];
 				hash ^= hash_bytes_uint32_extended((uint32) candidate, 1);
 			}
 		}
-		if (inside > 0)
+		if (inside > 0 && nclosers > 0)
+		{
+			if (s->used && !lr_charge(analysis, note_closer(s, candidates, active, closes, nactive)))
+				break;
+		}
+		else if (inside > 0)
 		{
 			Class	   *class = find_class(division, hash, &allocated, by_hash);
 
@@ -519,9 +532,36 @@ divide(Search *s, const LrSet **region, const int *candidates, int n, Division *
 			pfree(unconstify(LrSet *, narrowed[i]));
 	}
 	pfree(narrowed);
+	pfree(closes);
 	pfree(events);
 	pfree(active);
 	pfree(places);
+}
+
+/* Notes which of the active candidates covers the present cells; returns how many were looked at. */
+static int
+note_closer(Search *s, const int *candidates, const int *active, const bool *closes, int nactive)
+{
+	for (int i = 0; i < nactive; i++)
+	{
+		if (closes[active[i]])
+		{
+			*s->used = bms_add_member(*s->used, s->analysis->boxes[candidates[active[i]]]->subject);
+			return i + 1;
+		}
+	}
+	return nactive;
+}
+
+static bool
+holds_but_for(const LrBox *box, const LrSet **region, const LrColumn *column)
+{
+	for (int i = 0; i < box->n; i++)
+	{
+		if (box->bounds[i].column != column && !lr_set_contains(box->bounds[i].set, region[box->bounds[i].column->number]))
+			return false;
+	}
+	return true;
 }
 
 static Class *

@@ -317,7 +317,7 @@ pick_text(const LrSet **region, const LrBase *base, const char **value)
 		if (lr_set_equal(set, column->universe) && lr_set_overlaps(set, column->nulls))
 			continue;
 		/* constants before what lies between them */
-		for (int odd = 1; odd >= 0; odd--)
+		for (int constants = 1; constants >= 0; constants--)
 		{
 			for (int r = 0; r < set->n; r++)
 			{
@@ -325,7 +325,7 @@ pick_text(const LrSet **region, const LrBase *base, const char **value)
 				{
 					char	   *text = "x";
 
-					if (cell >= LR_CELL_VALUES && (cell - LR_CELL_VALUES) % 2 != odd)
+					if (cell >= LR_CELL_VALUES && lr_cell_is_point(column, cell) != (constants == 1))
 						continue;
 					if (cell >= LR_CELL_VALUES && lr_column_value(column, cell, &point))
 						text = lr_point_text(column, point);
@@ -437,7 +437,7 @@ pick_cell(const LrColumn *column, const LrSet *set)
 
 		for (int32 cell = low; cell <= Min(set->ranges[r].high, low + 1); cell++)
 		{
-			if ((cell - LR_CELL_VALUES) % 2 == 1)
+			if (lr_cell_is_point(column, cell))
 				return cell;
 			if (between < 0)
 				between = cell;
@@ -659,32 +659,30 @@ append_set(StringInfo text, const LrColumn *column, const LrSet *set)
 		int32		low = values->ranges[r].low;
 		int32		high = values->ranges[r].high;
 
-		if (low == high && low % 2 == 0 && column->kind == LR_COLUMN_TEXT)
+		bool		low_named = lr_cell_is_point(column, low);
+		bool		high_named = lr_cell_is_point(column, high);
+
+		if (low == high && !low_named && column->kind == LR_COLUMN_TEXT)
 		{
 			/* between two texts: no rule names it */
-			if (shown == 0)
-				appendStringInfoString(text, " of another value");
-			else
-				appendStringInfoString(text, " or another value");
-			shown = 5;
+			appendStringInfoString(text, shown == 0 ? " of another value" : " or another value");
 			break;
 		}
 		appendStringInfoString(text, shown ? ", " : " ");
 		shown++;
-		if (low == high && lr_column_value(column, low, &point) && low % 2 == 1)
-			appendStringInfo(text, "%s", lr_point_text(column, point));
+		if (low == high && low_named && lr_column_value(column, low, &point))
+			appendStringInfoString(text, lr_point_text(column, point));
 		else
 		{
 			LrPoint		below;
 			LrPoint		above;
-			bool		has_below = low % 2 == 1 ? lr_column_value(column, low, &below) : low > LR_CELL_VALUES && lr_column_value(column, low - 1, &below);
-			bool		has_above = high % 2 == 1 ? lr_column_value(column, high, &above) :
-				high < LR_CELL_VALUES + 2 * column->npoints && lr_column_value(column, high + 1, &above);
+			bool		has_below = lr_column_value(column, low_named ? low : low - 1, &below);
+			bool		has_above = lr_column_value(column, high_named ? high : high + 1, &above);
 
 			if (has_below)
-				appendStringInfo(text, "%s %s", low % 2 == 1 ? "from" : "above", lr_point_text(column, below));
+				appendStringInfo(text, "%s %s", low_named ? "from" : "above", lr_point_text(column, below));
 			if (has_above)
-				appendStringInfo(text, "%s%s %s", has_below ? " " : "", high % 2 == 1 ? "up to" : "below", lr_point_text(column, above));
+				appendStringInfo(text, "%s%s %s", has_below ? " " : "", high_named ? "up to" : "below", lr_point_text(column, above));
 		}
 	}
 	if (null)
