@@ -199,6 +199,7 @@ extern bool lr_set_equal(const LrSet *a, const LrSet *b);
 extern int	lr_set_count(const LrSet *set);
 extern bool lr_boxes_overlap(const LrBox *a, const LrBox *b);
 extern bool lr_box_contains(const LrBox *outer, const LrBox *inner);
+extern const LrSet *lr_box_bound(const LrBox *box, const LrColumn *column);
 extern LrBox *lr_box_product(const LrBox *a, const LrBox *b);
 
 /* analysis_columns.c */
@@ -221,13 +222,16 @@ extern int	lr_step_sign(const LrStep *step);
 
 /* analysis_terms.c */
 extern LrFormula *lr_formula_of(LrAnalysis *analysis, Expr *expression);
+extern const char *lr_formula_unknown(const LrFormula *formula);
+
+/* analysis_boxes.c */
 extern List *lr_formula_boxes(const LrFormula *formula, bool wanted, bool *exact);
 extern List *lr_boxes_product(List *a, List *b, bool *exact);
-extern const char *lr_formula_unknown(const LrFormula *formula);
 
 /* analysis_search.c */
 typedef bool (*LrRegionFound) (LrAnalysis *analysis, const LrSet **region, void *argument);
 
+extern bool lr_charge(LrAnalysis *analysis, int64 thousandths);
 extern const LrSet **lr_region_of(const LrAnalysis *analysis, const LrBox *box);
 extern bool lr_region_possible(const LrAnalysis *analysis, const LrSet **region);
 extern bool lr_region_narrow(const LrAnalysis *analysis, const LrSet **region);
@@ -235,9 +239,10 @@ extern const LrSet **lr_region_consistent(LrAnalysis *analysis, const LrSet **re
 extern bool lr_box_holds(const LrBox *box, const LrSet **region);
 extern bool lr_find_uncovered(LrAnalysis *analysis, const LrSet **region, const int *candidates, int n, Bitmapset **used,
 							  LrRegionFound found, void *argument);
+
+/* analysis_index.c */
 extern LrBoxIndex *lr_box_index_make(LrAnalysis *analysis);
 extern int	lr_box_candidates(LrAnalysis *analysis, const LrBox *box, int before, int **candidates);
-extern bool lr_charge(LrAnalysis *analysis, int64 thousandths);
 
 /* analysis_witness.c */
 typedef struct LrWitness
@@ -255,6 +260,8 @@ extern void lr_witness_match(LrAnalysis *analysis, LrWitness *witness);
 extern bool lr_witness_hits(const LrWitness *witness, const LrSubject *subject);
 extern const LrSubject *lr_witness_stop(LrAnalysis *analysis, const LrWitness *witness);
 extern int32 lr_cast_cell(const LrColumn *column, char *text);
+
+/* analysis_words.c */
 extern char *lr_region_text(const LrAnalysis *analysis, const LrSet **region);
 
 /* ---- findings ---- */

@@ -252,3 +252,15 @@ lr_box_product(const LrBox *a, const LrBox *b)
 	}
 	return box;
 }
+
+/* Returns what a box leaves of a column, NULL if it does not narrow it. */
+const LrSet *
+lr_box_bound(const LrBox *box, const LrColumn *column)
+{
+	for (int i = 0; i < box->n; i++)
+	{
+		if (box->bounds[i].column == column)
+			return box->bounds[i].set;
+	}
+	return NULL;
+}
