@@ -7,7 +7,7 @@
 \set header `cat sql/header.sql`
 \set intake `cat sql/intake.sql`
 \set registry `cat sql/registry.sql`
-\set policy `cat sql/policy.sql`
+\set policy `cat sql/policy.sql sql/policy_*.sql`
 \set pipeline `cat sql/pipeline.sql`
 \set agents `cat sql/agents.sql`
 \set scoring `cat sql/scoring.sql`
