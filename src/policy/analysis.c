@@ -39,8 +39,10 @@ static void report_mistakes(LrAnalysis *analysis, const LrMistakes *mistakes);
 static void read_version_rules(LrPolicy *policy);
 static void analyse(LrAnalysis *analysis, LrPolicy *policy);
 static void make_subjects(LrAnalysis *analysis);
+static void read_bins(LrAnalysis *analysis, int assigns);
 static void read_subject(LrAnalysis *analysis, LrSubject *subject, LrCondition *when);
 static void expand_subject(LrAnalysis *analysis, LrSubject *subject, int step);
+static LrBox *within_universe(LrBox *box);
 static List *forget_later_outputs(LrAnalysis *analysis, List *boxes, int step);
 static List *require_done(LrAnalysis *analysis, LrSubject *subject, List *boxes, int step);
 static void name_targets(LrAnalysis *analysis);
@@ -217,6 +219,7 @@ make_subjects(LrAnalysis *analysis)
 				(void) lr_column_of(analysis, lr_step_sign(&policy->steps[s]), NULL, InvalidOid);
 		}
 	}
+	read_bins(analysis, assigns);
 	analysis->reading_rules = true;
 	for (int r = 0; r < policy->nrules; r++, n++)
 	{
@@ -247,7 +250,49 @@ make_subjects(LrAnalysis *analysis)
 		CHECK_FOR_INTERRUPTS();
 		expand_subject(analysis, &analysis->subjects[n], -1);
 	}
+	for (int i = 0; i < analysis->nbins; i++)
+		expand_subject(analysis, &analysis->bins[i], analysis->bin_step - 1);
 	name_targets(analysis);
+}
+
+/* Reads the conditions of the scorecard: they decide nothing, but what is always false there gives no points. */
+static void
+read_bins(LrAnalysis *analysis, int assigns)
+{
+	LrPolicy   *policy = analysis->policy;
+	LrMistakes	mistakes = {NIL};
+	size_t		c;
+	size_t		b;
+	json_t	   *characteristic;
+	json_t	   *bin;
+
+	for (int s = 0; s < assigns; s++)
+	{
+		json_t	   *characteristics;
+		size_t		n = 0;
+
+		if (policy->steps[s].builtin != &lr_compute_score || policy->steps[s].document == NULL)
+			continue;
+		characteristics = json_object_get(policy->steps[s].document->json, "characteristics");
+		json_array_foreach(characteristics, c, characteristic)
+			n += json_array_size(json_object_get(characteristic, "bins"));
+		analysis->bins = palloc0(sizeof(LrSubject) * Max(n, 1));
+		analysis->bin_step = s;
+		json_array_foreach(characteristics, c, characteristic)
+		{
+			json_array_foreach(json_object_get(characteristic, "bins"), b, bin)
+			{
+				LrSubject  *subject = &analysis->bins[analysis->nbins];
+				LrCondition *when = lr_condition_parse(json_string_value(json_object_get(bin, "when")), policy->scope, "", &mistakes);
+
+				if (when == NULL)
+					continue;
+				subject->name = psprintf("steps[%d].scorecard.characteristics[%d].bins[%d]", s, (int) c, (int) b);
+				read_subject(analysis, subject, when);
+				analysis->nbins++;
+			}
+		}
+	}
 }
 
 static void
@@ -259,7 +304,7 @@ read_subject(LrAnalysis *analysis, LrSubject *subject, LrCondition *when)
 		subject->conjuncts[i] = lr_formula_of(analysis, when->conjuncts[i].expression);
 }
 
-/* Makes a subject's boxes: of the possible ones. step: of a stop condition. */
+/* Makes a subject's boxes: of the possible ones. step: of what is no rule, the last one whose outputs it can see. */
 static void
 expand_subject(LrAnalysis *analysis, LrSubject *subject, int step)
 {
@@ -272,20 +317,48 @@ expand_subject(LrAnalysis *analysis, LrSubject *subject, int step)
 		boxes = lr_boxes_product(boxes, lr_formula_boxes(subject->conjuncts[i], true, &exact), &exact);
 	subject->exact = exact;
 	subject->covers = exact;
-	if (step >= 0)
-		boxes = require_done(analysis, subject, forget_later_outputs(analysis, boxes, step), step);
+	subject->sees = subject->rule ? analysis->policy->nsteps : step;
+	if (subject->rule == NULL)
+		boxes = forget_later_outputs(analysis, boxes, step);
+	if (subject->rule == NULL && subject < analysis->subjects + analysis->nstops && subject >= analysis->subjects)
+		boxes = require_done(analysis, subject, boxes, step);
 	while (subject->rule && (needed = bms_next_member(subject->rule->prerequisites, needed)) >= 0)
 		boxes = require_done(analysis, subject, boxes, needed);
 
 	subject->boxes = palloc(sizeof(LrBox *) * Max(list_length(boxes), 1));
 	foreach(cell, boxes)
 	{
-		LrBox	   *box = lfirst(cell);
+		LrBox	   *box = within_universe(lfirst(cell));
 
+		if (box == NULL)
+			continue;
 		if (analysis->links == NIL || lr_region_possible(analysis, lr_region_of(analysis, box)))
 			subject->boxes[subject->nboxes++] = box;
 	}
 	subject->never_holds = subject->nboxes == 0;
+}
+
+/* Takes out of a box what no lead has when rules are asked; NULL if nothing is left. The box is changed. */
+static LrBox *
+within_universe(LrBox *box)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < box->n; i++)
+	{
+		const LrColumn *column = box->bounds[i].column;
+
+		if (!lr_set_overlaps(box->bounds[i].set, column->universe))
+			return NULL;
+		if (lr_set_contains(box->bounds[i].set, column->universe))
+			continue;
+		box->bounds[kept] = box->bounds[i];
+		if (!lr_set_contains(column->universe, box->bounds[i].set))
+			box->bounds[kept].set = lr_set_intersection(box->bounds[i].set, column->universe);
+		kept++;
+	}
+	box->n = kept;
+	return box;
 }
 
 /* When a step's stop conditions are asked, outputs of later steps are null, whatever they will be. */
@@ -303,12 +376,7 @@ forget_later_outputs(LrAnalysis *analysis, List *boxes, int step)
 
 		for (int i = 0; i < box->n; i++)
 		{
-			int			fact = box->bounds[i].column->base->fact;
-			bool		later = false;
-
-			for (int s = step + 1; s < analysis->policy->nsteps; s++)
-				later |= fact >= analysis->policy->steps[s].first_fact && fact < analysis->policy->steps[s].first_fact + analysis->policy->steps[s].nfacts;
-			if (!later)
+			if (!lr_column_is_later(analysis, box->bounds[i].column, step))
 				kept->bounds[kept->n++] = box->bounds[i];
 			else
 				possible &= lr_set_has(box->bounds[i].set, LR_CELL_NOTHING);

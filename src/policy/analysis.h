@@ -137,6 +137,7 @@ typedef struct LrSubject
 	const LrRule *rule;			/* NULL for a stop condition */
 	LrCondition *when;
 	const char *name;			/* of the rule; of a stop condition its place in the document */
+	int			sees;			/* of what is no rule: the last step whose outputs it can see */
 	LrFormula **conjuncts;
 	bool		exact;			/* its boxes are all leads for which it holds, and no others */
 	bool		covers;			/* where its boxes are, no later rule decides */
@@ -176,6 +177,9 @@ typedef struct LrAnalysis
 	int			nstops;
 	int			nsubjects;
 	LrSubject  *subjects;		/* stop conditions, then rules in the order in which they are tried */
+	int			nbins;
+	LrSubject  *bins;			/* conditions of the scorecard */
+	int			bin_step;
 	int			nboxes;
 	LrBox	  **boxes;			/* in the order of their subjects */
 	LrBoxIndex *index;
@@ -217,6 +221,7 @@ extern char *lr_point_text(const LrColumn *column, LrPoint point);
 /* analysis_domains.c */
 extern void lr_domains_set(LrAnalysis *analysis);
 extern void lr_links_make(LrAnalysis *analysis);
+extern bool lr_column_is_later(const LrAnalysis *analysis, const LrColumn *column, int step);
 extern bool lr_step_may_be_skipped(const LrPolicy *policy, int step);
 extern int	lr_step_sign(const LrStep *step);
 
@@ -235,6 +240,7 @@ extern bool lr_charge(LrAnalysis *analysis, int64 thousandths);
 extern const LrSet **lr_region_of(const LrAnalysis *analysis, const LrBox *box);
 extern bool lr_region_possible(const LrAnalysis *analysis, const LrSet **region);
 extern bool lr_region_narrow(const LrAnalysis *analysis, const LrSet **region);
+extern void lr_region_forget(const LrAnalysis *analysis, const LrSet **region, int step);
 extern const LrSet **lr_region_consistent(LrAnalysis *analysis, const LrSet **region);
 extern bool lr_box_holds(const LrBox *box, const LrSet **region);
 extern bool lr_find_uncovered(LrAnalysis *analysis, const LrSet **region, const int *candidates, int n, Bitmapset **used,

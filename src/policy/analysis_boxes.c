@@ -86,7 +86,8 @@ atom_boxes(const LrFormula *atom, bool wanted)
 	set = wanted ? if_true : if_false;
 	if (set->n == 0)
 		return NIL;
-	if (!lr_set_contains(set, atom->column->universe))
+	/* nulls that no rule sees matter to who asks before the step that gives the value */
+	if (!lr_set_contains(set, atom->column->universe) || !lr_set_contains(set, atom->column->nulls))
 		box->bounds[box->n++] = (LrBound) {atom->column, set};
 	return list_make1(box);
 }

@@ -160,8 +160,6 @@ complete(LrColumn *column)
 	column->npoints = n;
 
 	lr_set_add(&nulls, &nulls_allocated, LR_CELL_NOTHING, member && raw ? LR_CELL_JSON_NULL : LR_CELL_NOTHING);
-	if (column->never_null)
-		nulls = lr_set_empty();
 	/* what does not exist gets no cell, so that ranges of neighbours stay ranges */
 	column->cells = palloc_extended(sizeof(int32) * Max(n, 1), MCXT_ALLOC_HUGE);
 	for (int i = 0; i <= n; i++)
@@ -179,8 +177,11 @@ complete(LrColumn *column)
 		values = NULL;
 	column->nulls = nulls;
 	column->values = values ? values : lr_set_empty();
-	column->sound = lr_set_union(nulls, column->values);
-	column->universe = raw || column->always_null ? column->sound : lr_set_union(lr_set_union(nulls, lr_set_of(LR_CELL_ERROR, LR_CELL_ERROR)), column->values);
+	/* steps before the one that gives it see it null all the same */
+	column->sound = column->never_null ? column->values : lr_set_union(nulls, column->values);
+	column->universe = raw || column->always_null ? column->sound : lr_set_union(lr_set_of(LR_CELL_ERROR, LR_CELL_ERROR), column->values);
+	if (!raw && !column->never_null && !column->always_null)
+		column->universe = lr_set_union(nulls, column->universe);
 }
 
 /* Tells whether a column can have a constant that rules compare it with. */

@@ -132,6 +132,20 @@ step_of(const LrPolicy *policy, int fact)
 	return NULL;
 }
 
+/* Tells whether a column is an output of a step behind a given one. */
+bool
+lr_column_is_later(const LrAnalysis *analysis, const LrColumn *column, int step)
+{
+	for (int s = step + 1; s < analysis->policy->nsteps; s++)
+	{
+		const LrStep *later = &analysis->policy->steps[s];
+
+		if (column->base->fact >= later->first_fact && column->base->fact < later->first_fact + later->nfacts)
+			return true;
+	}
+	return false;
+}
+
 /* Tells whether a lead may come past a step without its outputs. */
 bool
 lr_step_may_be_skipped(const LrPolicy *policy, int number)
@@ -422,7 +436,7 @@ link_tiers(LrAnalysis *analysis)
 	}
 	sets = palloc0(sizeof(LrSet *) * 2);
 	sets[0] = lr_set_of(LR_CELL_NOTHING, LR_CELL_NOTHING);
-	sets[1] = lr_set_union(columns[1]->nulls, rest);
+	sets[1] = lr_set_union(lr_set_of(LR_CELL_NOTHING, LR_CELL_NOTHING), rest);
 	combinations = lappend(combinations, sets);
 	add_link(analysis, columns, 2, combinations);
 }

@@ -21,6 +21,8 @@ typedef struct GapSearch
 
 static void find_always_false(LrAnalysis *analysis, LrSubject *subject);
 static const LrSet **before_contradiction(LrAnalysis *analysis, LrSubject *subject, char **columns);
+static const LrSet **region_seen(LrAnalysis *analysis, const LrSubject *subject, const LrBox *box);
+static bool asks_too_early(LrAnalysis *analysis, const LrSubject *subject, const LrBox *box);
 static bool find_always_true(LrAnalysis *analysis, LrSubject *subject, bool last);
 static void find_true_part(LrAnalysis *analysis, LrSubject *subject, int part);
 static bool covers_everything(LrAnalysis *analysis, const LrSubject *subject);
@@ -56,6 +58,20 @@ lr_find_constant_conditions(LrAnalysis *analysis)
 		MemoryContextSwitchTo(saved);
 		MemoryContextReset(analysis->scratch);
 	}
+	for (int i = 0; i < analysis->nbins; i++)
+	{
+		MemoryContext saved = MemoryContextSwitchTo(analysis->scratch);
+
+		if (analysis->bins[i].never_holds)
+			find_always_false(analysis, &analysis->bins[i]);
+		else
+		{
+			for (int part = 0; part < analysis->bins[i].when->nconjuncts; part++)
+				find_true_part(analysis, &analysis->bins[i], part);
+		}
+		MemoryContextSwitchTo(saved);
+		MemoryContextReset(analysis->scratch);
+	}
 }
 
 static void
@@ -69,7 +85,7 @@ find_always_false(LrAnalysis *analysis, LrSubject *subject)
 	if (!lr_witness_find(analysis, region, NULL, NULL, &witness) || lr_witness_truth(analysis, &witness, subject) == LR_TRUE || !lr_finding_wanted(analysis, LR_FINDING_ALWAYS_FALSE, LR_WARNING_FINDING))
 		return;
 	finding = lr_finding_add(analysis, LR_FINDING_ALWAYS_FALSE, LR_WARNING_FINDING, subject->name, NULL,
-							 "Correct the condition, or remove the rule.", "No lead can make its condition true: %s.", columns);
+							 "Correct the condition, or leave it out.", "No lead can make its condition true: %s.", columns);
 	lr_finding_show(analysis, finding, &witness);
 }
 
@@ -85,6 +101,7 @@ before_contradiction(LrAnalysis *analysis, LrSubject *subject, char **columns)
 	{
 		List	   *boxes = lr_formula_boxes(subject->conjuncts[i], true, &exact);
 		LrBox	   *more = NULL;
+		bool		too_early = false;
 		StringInfoData names;
 		ListCell   *cell;
 
@@ -92,7 +109,11 @@ before_contradiction(LrAnalysis *analysis, LrSubject *subject, char **columns)
 		{
 			LrBox	   *product = lr_box_product(box, lfirst(cell));
 
-			if (more == NULL && product && lr_region_possible(analysis, lr_region_of(analysis, product)))
+			if (more || product == NULL)
+				continue;
+			if (asks_too_early(analysis, subject, product))
+				too_early = true;
+			else if (lr_region_possible(analysis, region_seen(analysis, subject, product)))
 				more = product;
 		}
 		if (more)
@@ -102,7 +123,9 @@ before_contradiction(LrAnalysis *analysis, LrSubject *subject, char **columns)
 		}
 		initStringInfo(&names);
 		column_names(analysis, subject->conjuncts[i], &names);
-		if (names.len == 0)
+		if (too_early)
+			*columns = psprintf("%s is not known yet", names.data);
+		else if (names.len == 0)
 			*columns = "it says false, whatever the lead";
 		else if (boxes == NIL)
 			*columns = psprintf("what it asks of %s cannot be", names.data);
@@ -110,7 +133,29 @@ before_contradiction(LrAnalysis *analysis, LrSubject *subject, char **columns)
 			*columns = psprintf("what it asks of %s contradicts its other parts", names.data);
 		break;
 	}
-	return lr_region_of(analysis, box);
+	return region_seen(analysis, subject, box);
+}
+
+/* Returns the region of a box as a subject sees it. */
+static const LrSet **
+region_seen(LrAnalysis *analysis, const LrSubject *subject, const LrBox *box)
+{
+	const LrSet **region = lr_region_of(analysis, box);
+
+	lr_region_forget(analysis, region, subject->sees);
+	return region;
+}
+
+/* Tells whether a box needs an output that is still to come. */
+static bool
+asks_too_early(LrAnalysis *analysis, const LrSubject *subject, const LrBox *box)
+{
+	for (int i = 0; i < box->n; i++)
+	{
+		if (lr_column_is_later(analysis, box->bounds[i].column, subject->sees) && !lr_set_has(box->bounds[i].set, LR_CELL_NOTHING))
+			return true;
+	}
+	return false;
 }
 
 /* Reports a condition that is true for every lead, unless it is the last rule's, which is meant so. */
@@ -172,7 +217,7 @@ find_true_part(LrAnalysis *analysis, LrSubject *subject, int part)
 		return;
 	foreach(cell, lr_formula_boxes(formula, false, &exact))
 	{
-		if (lr_region_possible(analysis, lr_region_of(analysis, lfirst(cell))))
+		if (asks_too_early(analysis, subject, lfirst(cell)) || lr_region_possible(analysis, region_seen(analysis, subject, lfirst(cell))))
 			return;
 	}
 	if (!exact)
@@ -180,7 +225,7 @@ find_true_part(LrAnalysis *analysis, LrSubject *subject, int part)
 	/* of an output whose values are known somebody may well ask for all */
 	expected = formula->kind == LR_FORMULA_ATOM && formula->column->base->fact >= LR_N_ATTRIBUTES;
 	severity = expected ? LR_INFO_FINDING : LR_WARNING_FINDING;
-	if (!lr_witness_find(analysis, lr_region_of(analysis, subject->boxes[0]), subject, NULL, &witness) ||
+	if (!lr_witness_find(analysis, region_seen(analysis, subject, subject->boxes[0]), subject, NULL, &witness) ||
 		!lr_finding_wanted(analysis, LR_FINDING_ALWAYS_TRUE, severity))
 		return;
 	initStringInfo(&names);

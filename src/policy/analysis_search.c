@@ -55,6 +55,7 @@ typedef struct Division
 	int		   *others;			/* those that do not narrow the column */
 } Division;
 
+static bool links_possible(const LrAnalysis *analysis, const LrSet **region);
 static bool search(Search *s, const LrSet **region, const int *candidates, int n);
 static bool meets(const LrBox *box, const LrSet **region);
 static bool keep_region(LrAnalysis *analysis, const LrSet **region, void *argument);
@@ -99,14 +100,20 @@ lr_region_of(const LrAnalysis *analysis, const LrBox *box)
 bool
 lr_region_possible(const LrAnalysis *analysis, const LrSet **region)
 {
-	ListCell   *cell;
-	ListCell   *combination;
-
 	for (int i = 0; i < analysis->ncolumns; i++)
 	{
 		if (region[i]->n == 0)
 			return false;
 	}
+	return links_possible(analysis, region);
+}
+
+static bool
+links_possible(const LrAnalysis *analysis, const LrSet **region)
+{
+	ListCell   *cell;
+	ListCell   *combination;
+
 	foreach(cell, analysis->links)
 	{
 		LrLink	   *link = lfirst(cell);
@@ -161,6 +168,17 @@ lr_region_narrow(const LrAnalysis *analysis, const LrSet **region)
 			return false;
 	}
 	return true;
+}
+
+/* Leaves of outputs behind a step that they are null, as they are for whoever asks before. The region is changed. */
+void
+lr_region_forget(const LrAnalysis *analysis, const LrSet **region, int step)
+{
+	for (int i = 0; i < analysis->ncolumns; i++)
+	{
+		if (lr_column_is_later(analysis, analysis->columns[i], step))
+			region[i] = lr_set_of(LR_CELL_NOTHING, LR_CELL_NOTHING);
+	}
 }
 
 /* Finds a part of a region in which everything goes together; NULL if there is none. */
@@ -226,7 +244,8 @@ search(Search *s, const LrSet **region, const int *candidates, int n)
 
 	CHECK_FOR_INTERRUPTS();
 	check_stack_depth();
-	if (analysis->links != NIL && !lr_region_possible(analysis, region))
+	/* no column is empty where classes are not */
+	if (!links_possible(analysis, region))
 		return false;
 	for (int i = 0; i < n; i++)
 	{

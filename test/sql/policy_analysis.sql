@@ -104,6 +104,15 @@ SELECT finding, severity, rule, other_rule, witness, detail FROM leadroute.analy
     {"when": "country = ''DE'' AND country = ''FR''", "outcome": "rejected", "reason": "x"}, {"when": "region IS NULL OR region IS NOT NULL", "outcome": "rejected", "reason": "x"}]},
     {"capability": "assignOwner"}], "rules": [{"name": "all", "when": "true", "outcome": "nurture", "reason": "b"}]}');
 
+-- outputs that are still to come are null
+SELECT finding, rule, witness, detail FROM leadroute.analyse_document(jsonb_set(outputs('[{"capability": "validateContact"}, {"capability": "computeLeadScore", "scorecard": "policy_analysis"}]', 'true'),
+    '{steps,0,stop_when}', '[{"when": "tier = ''hot'' AND score > 5", "outcome": "rejected", "reason": "x"}, {"when": "score IS NULL AND country = ''A''", "outcome": "rejected", "reason": "x"},
+    {"when": "score >= 0", "outcome": "rejected", "reason": "x"}]'));
+-- bins of a scorecard, too
+SELECT leadroute.publish_scorecard('policy_analysis bins', '{"characteristics": [{"code": "s", "bins": [{"when": "company_size > 9 AND company_size < 5", "points": 1}, {"when": "company_size > 9", "points": 5},
+    {"when": "score > 5", "points": 1}, {"when": "country <> ''A'' OR country <> ''B''", "points": 2}]}]}', 'test') > 0 AS published;
+SELECT finding, rule, witness, detail FROM leadroute.analyse_document(outputs('[{"capability": "computeLeadScore", "scorecard": "policy_analysis bins"}]', 'score > 5', 'true')) WHERE finding <> 'overlap';
+
 -- dead targets, as they are now
 SELECT finding, severity, rule, occurrences, detail, hint FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "assignOwner"}], "rules": [
     {"name": "a", "when": "country = ''A''", "pool": "policy_analysis a"}, {"name": "b", "when": "country = ''B''", "pool": "policy_analysis empty"},
