@@ -16,7 +16,6 @@
  */
 #include "policy/analysis.h"
 
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "funcapi.h"
@@ -133,34 +132,15 @@ report_mistakes(LrAnalysis *analysis, const LrMistakes *mistakes)
 	}
 }
 
-/* A loaded version has an index and no rules: reads these, in the current memory context. */
+/* Reads the rules of a version, in the current memory context. What others hold of the version does not grow. */
 static void
 read_version_rules(LrPolicy *policy)
 {
-	MemoryContext memory = CurrentMemoryContext;
-	LrIdentity	identity;
-	LrMistakes	mistakes = {NIL};
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(policy->version_id)};
-	json_t	   *rules;
-	json_t	   *pins;
-	bool		isnull;
-
-	lr_sql_begin(&identity);
-	lr_sql("SELECT (SELECT coalesce(jsonb_agg(r.rule ORDER BY r.rule_no), '[]') FROM leadroute.policy_rules r WHERE r.policy_version_id = $1),"
-		   " (SELECT v.pins FROM leadroute.policy_versions v WHERE v.policy_version_id = $1)", true, 1, types, values, NULL);
-	MemoryContextSwitchTo(memory);
-	rules = lr_json_of_jsonb(lr_sql_datum(0, 1, &isnull));
-	pins = lr_json_of_jsonb(lr_sql_datum(0, 2, &isnull));
-	lr_sql_end(&identity);
-	MemoryContextSwitchTo(memory);
-	/* lists of what is read grow as rules are read: those of the version that others hold do not */
 	policy->rule_reads = bms_copy(policy->rule_reads);
 	policy->keys = list_copy(policy->keys);
 	policy->types = list_copy(policy->types);
 	policy->steps = memcpy(palloc(sizeof(LrStep) * Max(policy->nsteps, 1)), policy->steps, sizeof(LrStep) * policy->nsteps);
-	lr_policy_read_rules(policy, rules, pins, &mistakes);
-	lr_mistakes_raise(&mistakes, psprintf("version %d of policy \"%s\", as published,", policy->version, policy->name));
+	lr_policy_read_stored_rules(policy);
 	/* shapes that are prepared from rules of ours must not outlive them */
 	lr_policy_index(policy);
 }
@@ -204,6 +184,7 @@ make_subjects(LrAnalysis *analysis)
 		if (policy->steps[s].builtin == &lr_assign_owner)
 			assigns = s;
 	}
+	analysis->assigns = assigns < policy->nsteps;
 	for (int s = 0; s < assigns; s++)
 		analysis->nstops += policy->steps[s].nstops;
 	analysis->nsubjects = analysis->nstops + policy->nrules;

@@ -174,6 +174,7 @@ typedef struct LrAnalysis
 	int			ncolumns;
 	LrColumn  **columns;
 	List	   *links;
+	bool		assigns;		/* a step does */
 	int			nstops;
 	int			nsubjects;
 	LrSubject  *subjects;		/* stop conditions, then rules in the order in which they are tried */

@@ -431,7 +431,7 @@ lr_find_gaps(LrAnalysis *analysis)
 		if (analysis->subjects[analysis->boxes[i]->subject].covers)
 			candidates[n++] = i;
 	}
-	if (analysis->policy->nrules > 0)
+	if (analysis->assigns)
 	{
 		analysis->budget = analysis->whole_budget;
 		(void) lr_find_uncovered(analysis, everything(analysis), candidates, n, NULL, gap_found, &search);

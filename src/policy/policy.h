@@ -134,6 +134,7 @@ extern void lr_check_protected_model(const Bitmapset *reads, List *keys, bool re
 extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, int *version);
 extern void lr_policy_load_rules(LrPolicy *policy, Datum stored);
 extern void lr_policy_reindex(LrPolicy *policy);
+extern void lr_policy_read_stored_rules(LrPolicy *policy);
 extern LrCondition *lr_rule_condition(LrPolicy *policy, int number);
 
 /* rules.c */

@@ -91,6 +91,13 @@ SELECT finding, severity, rule, witness FROM leadroute.analyse_document(outputs(
 SELECT finding, severity, rule, witness FROM leadroute.analyse_document(outputs('[{"capability": "computeLeadScore", "scorecard": "policy_analysis"}]', 'tier = ''hot''', 'tier = ''warm''', 'score < 10', 'score > 45', 'tier IS NULL AND score = 12', 'score > 50'));
 SELECT finding, severity, rule, witness FROM leadroute.analyse_document(outputs('[{"capability": "checkRegionalCompliance", "stop_when": []}]', 'checkRegionalCompliance.status IN (''allowed'', ''restricted'')',
     'checkRegionalCompliance.reason IS NOT NULL', 'checkRegionalCompliance.status = ''allowed'' AND checkRegionalCompliance.reason = ''consent_missing''')) WHERE finding <> 'gap';
+-- prerequisites: a rule that asks for a step that may be skipped does not cover leads that came past it
+SELECT finding, rule, witness FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "validateContact", "on_error": "skip"}, {"capability": "assignOwner"}], "rules": [
+    {"name": "a", "when": "true", "outcome": "nurture", "reason": "a", "prerequisites": ["validateContact"]},
+    {"name": "b", "when": "validateContact.email = ''ok''", "outcome": "nurture", "reason": "b"}, {"name": "c", "when": "country = ''DE''", "outcome": "nurture", "reason": "c"}]}') WHERE finding <> 'overlap';
+SELECT finding, rule, witness FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "validateContact"}, {"capability": "assignOwner"}], "rules": [
+    {"name": "a", "when": "true", "outcome": "nurture", "reason": "a", "prerequisites": ["validateContact"]}]}');
+SELECT finding, rule, witness FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "assignOwner"}]}');
 -- without the step there is no output
 SELECT finding, severity, rule, witness FROM leadroute.analyse_document(rules('score > 5', 'true'));
 
@@ -121,6 +128,13 @@ UPDATE leadroute.owners SET available = false WHERE reference LIKE 'policy_analy
 SELECT finding, severity, rule, occurrences, detail FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "assignOwner"}], "rules": [
     {"name": "a", "when": "country = ''A''", "pool": "policy_analysis a"}, {"name": "d", "when": "country = ''D''", "owner": "policy_analysis 2"}]}') WHERE finding = 'dead_target';
 UPDATE leadroute.owners SET available = true WHERE reference LIKE 'policy_analysis %';
+-- a version pins pools by number: the name that one has now is shown; an owner's pool stands for the owner
+SELECT leadroute.publish_policy('policy_analysis targets', '{"leadroute": 1, "steps": [{"capability": "assignOwner"}], "rules": [
+    {"name": "a", "when": "country = ''A''", "pool": "policy_analysis empty"}, {"name": "d", "when": "country = ''D''", "owner": "policy_analysis 2"}, {"name": "e", "when": "true", "pool": "policy_analysis a"}]}', 'test');
+UPDATE leadroute.pools SET name = 'policy_analysis still empty' WHERE name = 'policy_analysis empty';
+UPDATE leadroute.owners SET available = false WHERE reference = 'policy_analysis 2';
+SELECT finding, severity, rule, occurrences, detail FROM leadroute.check_policy('policy_analysis targets') WHERE finding = 'dead_target';
+UPDATE leadroute.owners SET available = true WHERE reference = 'policy_analysis 2';
 CREATE FUNCTION policy_analysis_agent(jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT '{"fit": "good"}'::jsonb $$;
 SELECT leadroute.register_agent('policy_analysis', '1', '{fitOf}', 'policy_analysis_agent(jsonb)') > 0 AS registered;
 SELECT leadroute.publish_policy('policy_analysis_agent', outputs('[{"capability": "fitOf"}]', 'fitOf->>''fit'' = ''good''', 'fitOf->>''fit'' = ''good'' AND country = ''DE'''), 'test');
@@ -162,6 +176,7 @@ SELECT * FROM leadroute.analyse_document('{}');
 RESET ROLE;
 
 DROP SCHEMA policy_analysis CASCADE;
-DELETE FROM leadroute.pool_members m USING leadroute.owners o WHERE o.owner_id = m.owner_id AND o.reference LIKE 'policy_analysis %';
+-- the pool of an owner whom a rule names stays, and the owner with it
+DELETE FROM leadroute.pool_members m USING leadroute.pools p WHERE p.pool_id = m.pool_id AND p.name LIKE 'policy_analysis %';
 DELETE FROM leadroute.pools WHERE name LIKE 'policy_analysis %';
-DELETE FROM leadroute.owners WHERE reference LIKE 'policy_analysis %';
+DELETE FROM leadroute.owners WHERE reference = 'policy_analysis 1';
