@@ -42,6 +42,10 @@ GRANT EXECUTE ON FUNCTION leadroute.backtest_decisions(integer, integer, jsonb, 
     leadroute.backtest_document(text, jsonb, timestamptz, timestamptz), leadroute.explain_rule(bigint, text)
     TO leadroute_operator, leadroute_auditor;
 
+GRANT EXECUTE ON FUNCTION leadroute.check_version(integer, integer, integer), leadroute.check_policy(text, integer, integer, integer)
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.analyse_document(jsonb, integer, integer) TO leadroute_author, leadroute_approver;
+
 -- Approvers make versions active.
 GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
     TO leadroute_approver;

@@ -176,6 +176,7 @@ extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document
 extern void lr_policy_load_rules(LrPolicy *policy, Datum stored);
 extern void lr_policy_reindex(LrPolicy *policy);
 extern json_t *lr_rule_json(const LrPolicy *policy, int number);
+extern void lr_policy_read_stored_rules(LrPolicy *policy);
 extern LrCondition *lr_rule_condition(LrPolicy *policy, int number);
 
 /* segment.c: which leads a trial or a flag is for */

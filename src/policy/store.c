@@ -110,6 +110,20 @@ lr_policy_reindex(LrPolicy *policy)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(memory, "leadroute rules", ALLOCSET_DEFAULT_SIZES);
+
+	MemoryContextSwitchTo(scratch);
+	lr_policy_read_stored_rules(policy);
+	MemoryContextSwitchTo(memory);
+	policy->rule_set = lr_rule_set_make(lr_rule_index_build(policy));
+	policy->rules = NULL;
+	MemoryContextDelete(scratch);
+}
+
+/* Gives a loaded version, which has an index only, its rules, in the current memory context. */
+void
+lr_policy_read_stored_rules(LrPolicy *policy)
+{
+	MemoryContext memory = CurrentMemoryContext;
 	LrIdentity	identity;
 	LrMistakes	mistakes = {NIL};
 	Oid			types[] = {INT4OID};
@@ -121,17 +135,13 @@ lr_policy_reindex(LrPolicy *policy)
 	lr_sql_begin(&identity);
 	lr_sql("SELECT (SELECT coalesce(jsonb_agg(r.rule ORDER BY r.rule_no), '[]') FROM leadroute.policy_rules r WHERE r.policy_version_id = $1),"
 		   " (SELECT v.pins FROM leadroute.policy_versions v WHERE v.policy_version_id = $1)", true, 1, types, values, NULL);
-	MemoryContextSwitchTo(scratch);
+	MemoryContextSwitchTo(memory);
 	rules = lr_json_of_jsonb(lr_sql_datum(0, 1, &isnull));
 	pins = lr_json_of_jsonb(lr_sql_datum(0, 2, &isnull));
 	lr_sql_end(&identity);
-	MemoryContextSwitchTo(scratch);
+	MemoryContextSwitchTo(memory);
 	lr_policy_read_rules(policy, rules, pins, &mistakes);
 	lr_mistakes_raise(&mistakes, psprintf("version %d of policy \"%s\", as published,", policy->version, policy->name));
-	MemoryContextSwitchTo(memory);
-	policy->rule_set = lr_rule_set_make(lr_rule_index_build(policy));
-	policy->rules = NULL;
-	MemoryContextDelete(scratch);
 }
 
 /* Reads one rule of a published version, in the current memory context. */
