@@ -404,18 +404,23 @@ record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed)
 	return source_id;
 }
 
-/* A table may protect an attribute that the policy in force reads. */
+/* A table may protect an attribute that the policy reads which is in force, or will be when a scheduled activation is due. */
 static void
 check_active_policy(const char *name)
 {
-	LrPolicy   *policy = lr_policy_hold_active(name);
-	LrMistakes	mistakes = {NIL};
+	TimestampTz moments[] = {GetCurrentTimestamp(), DT_NOEND};
 
-	if (policy == NULL)
-		return;
-	lr_check_protected(policy, &mistakes);
-	lr_mistakes_raise(&mistakes, psprintf("policy \"%s\", which would route the table,", name));
-	lr_policy_release(policy);
+	for (int i = 0; i < (int) lengthof(moments); i++)
+	{
+		LrPolicy   *policy = lr_policy_hold_active(name, moments[i]);
+		LrMistakes	mistakes = {NIL};
+
+		if (policy == NULL)
+			continue;
+		lr_check_protected(policy, &mistakes);
+		lr_mistakes_raise(&mistakes, psprintf("policy \"%s\", which would route the table,", name));
+		lr_policy_release(policy);
+	}
 }
 
 static void

@@ -96,8 +96,8 @@ typedef struct LrPolicy
 
 /* policy.c */
 extern void lr_policy_init(void);
-extern LrPolicy *lr_policy_hold_active(const char *name);
-extern LrPolicy *lr_policy_try_hold_active(const char *name, bool *unusable);
+extern LrPolicy *lr_policy_hold_active(const char *name, TimestampTz as_of);
+extern LrPolicy *lr_policy_try_hold_active(const char *name, TimestampTz as_of, bool *unusable);
 extern LrPolicy *lr_policy_hold(int version_id);
 extern LrPolicy *lr_policy_hold_to_read(int version_id);
 extern void lr_policy_release(LrPolicy *policy);
@@ -130,8 +130,22 @@ extern void lr_check_protected(const LrPolicy *policy, LrMistakes *mistakes);
 extern void lr_check_protected_model(const Bitmapset *reads, List *keys, bool reads_all_keys, json_t *justifications, const char *model,
 									 LrMistakes *mistakes);
 
+/* life.c */
+typedef struct LrPolicyRow
+{
+	int			policy_id;
+	int			active;			/* ids of versions; 0 if there is none */
+	int			scheduled;
+	TimestampTz scheduled_at;
+	bool		approval_required;
+} LrPolicyRow;
+
+extern char *lr_checked_name(Datum name, const char *what);
+extern void lr_policy_lock(const char *name, bool create, LrPolicyRow *row);
+extern void lr_require_reason(bool force, const char *reason);
+
 /* store.c */
-extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, int *version);
+extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, Datum authors, int *version);
 extern void lr_policy_load_rules(LrPolicy *policy, Datum stored);
 extern void lr_policy_reindex(LrPolicy *policy);
 extern LrCondition *lr_rule_condition(LrPolicy *policy, int number);
