@@ -249,14 +249,14 @@ lr_json_known_members(json_t *object, const char *const *known, const char *plac
 		StringInfoData names;
 		bool		found = false;
 
+		for (int i = 0; known[i] && !found; i++)
+			found = strcmp(known[i], key) == 0;
+		if (found)
+			continue;
 		initStringInfo(&names);
 		for (int i = 0; known[i]; i++)
-		{
-			found |= strcmp(known[i], key) == 0;
 			appendStringInfo(&names, "%s%s", i ? ", " : "", known[i]);
-		}
-		if (!found)
-			lr_mistake(mistakes, lr_place(place, key), psprintf("Known here: %s.", names.data), "is not known");
+		lr_mistake(mistakes, lr_place(place, key), psprintf("Known here: %s.", names.data), "is not known");
 		pfree(names.data);
 	}
 }

@@ -38,7 +38,7 @@ static int	publish(const char *name, Datum document, const char *reason, bool fo
 static void lock_draft(Draft *draft);
 static Datum draft_document(const Draft *draft);
 static void refuse_failed_tests(Datum document, bool force, StringInfo overridden);
-static void refuse_newer_version(const Draft *draft, const LrPolicyRow *row, bool force, StringInfo overridden);
+static void refuse_newer_version(const Draft *draft, bool force, StringInfo overridden);
 static char *draft_differences(const Draft *draft);
 static void append_value(StringInfo text, const char *label, const char *value);
 static void append_overridden(StringInfo overridden, const char *what);
@@ -130,17 +130,21 @@ publish(const char *name, Datum document, const char *reason, bool force, const 
 	int			version;
 
 	lr_require_reason(force, reason);
+	initStringInfo(&overridden);
+	/* before the work, and, when the policy is locked, once more */
+	if (draft)
+		refuse_newer_version(draft, force, &overridden);
 	policy = lr_policy_compile(lr_json_of_jsonb(document), NULL, false, &mistakes);
 	lr_check_protected(policy, &mistakes);
 	lr_mistakes_raise(&mistakes, draft ? psprintf("draft \"%s\"", draft->name) : psprintf("the document for policy \"%s\"", name));
 	lr_make_owner_pools(policy);
 
-	initStringInfo(&overridden);
+	resetStringInfo(&overridden);
 	pins = DirectFunctionCall1(jsonb_in, CStringGetDatum(lr_policy_pins(policy)));
 	/* one publisher of a policy at a time: version numbers are dense */
 	lr_policy_lock(name, true, &row);
 	if (draft)
-		refuse_newer_version(draft, &row, force, &overridden);
+		refuse_newer_version(draft, force, &overridden);
 	refuse_failed_tests(document, force, &overridden);
 	lr_sql_begin(&identity);
 	version_id = lr_policy_store(policy, row.policy_id, document, pins, CStringGetTextDatum(reason), draft ? draft->authors : (Datum) 0, &version);
@@ -244,17 +248,17 @@ refuse_failed_tests(Datum document, bool force, StringInfo overridden)
 
 /* Raises 55000 if a version that is newer than the one that the draft was based on has become active, unless forced. */
 static void
-refuse_newer_version(const Draft *draft, const LrPolicyRow *row, bool force, StringInfo overridden)
+refuse_newer_version(const Draft *draft, bool force, StringInfo overridden)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT4OID, INT4OID};
-	Datum		values[] = {Int32GetDatum(row->active), Int32GetDatum(draft->based_on)};
+	Oid			types[] = {TEXTOID, INT4OID};
+	Datum		values[] = {CStringGetTextDatum(draft->policy), Int32GetDatum(draft->based_on)};
 	int			newer = 0;
 	int			based_on = 0;
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT a.version, b.version FROM leadroute.policy_versions a LEFT JOIN leadroute.policy_versions b ON b.policy_version_id = $2"
-			   " WHERE a.policy_version_id = $1 AND a.version > coalesce(b.version, 0)", true, 2, types, values, NULL) > 0)
+	if (lr_sql("SELECT a.version, b.version FROM leadroute.active_policies a LEFT JOIN leadroute.policy_versions b ON b.policy_version_id = $2"
+			   " WHERE a.name = $1 AND a.version > coalesce(b.version, 0)", true, 2, types, values, NULL) > 0)
 	{
 		newer = lr_sql_int32(0, 1, 0);
 		based_on = lr_sql_int32(0, 2, 0);
