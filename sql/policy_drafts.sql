@@ -96,7 +96,7 @@ BEGIN
         IF NEW.based_on_version_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id)
             WHERE v.policy_version_id = NEW.based_on_version_id AND p.name = NEW.policy) THEN
-            RAISE foreign_key_violation USING MESSAGE = format('policy "%s" has no version with the id %s', NEW.policy, NEW.based_on_version_id),
+            RAISE foreign_key_violation USING MESSAGE = format('the version that draft "%s" is based on is none of policy "%s"', NEW.draft, NEW.policy),
                 HINT = 'Make drafts with leadroute.create_draft().';
         END IF;
     ELSIF session_user <> ALL (NEW.authors) THEN
