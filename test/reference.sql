@@ -1,13 +1,13 @@
 -- Writes the reference page, docs/reference.md, from the catalog: what is installed, with the comments that it carries. Run by
 -- test/docs from the top folder, with psql -At.
 --
--- An object belongs to the part in whose file of sql/ it is made, and stands in the order of that file. The settings are
+-- An object belongs to the part in whose files of sql/ it is made, and stands in the order of that file. The settings are
 -- there because the library is loaded. An object without a comment stops the page.
 \set ON_ERROR_STOP on
 \set header `cat sql/header.sql`
 \set intake `cat sql/intake.sql`
 \set registry `cat sql/registry.sql`
-\set policy `cat sql/policy.sql`
+\set policy `cat sql/policy.sql sql/policy_*.sql`
 \set pipeline `cat sql/pipeline.sql`
 \set agents `cat sql/agents.sql`
 \set scoring `cat sql/scoring.sql`

@@ -6,10 +6,9 @@
  * read in the new order. It is found by the usual search over the smallest last element of the subsequences of each length,
  * in n log n steps.
  */
-#include "postgres.h"
+#include "leadroute.h"
 
 #include "catalog/pg_type.h"
-#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
@@ -27,6 +26,7 @@ leadroute_moved(PG_FUNCTION_ARGS)
 	Datum	   *moved;
 	int			length = 0;
 
+	(void) lr_catalog();
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT4OID, sizeof(int32), true, TYPALIGN_INT, &places, NULL, &n);
 	tails = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
 	before = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
