@@ -61,7 +61,7 @@ y@acme.example
 	discard_draft => [ q{SELECT leadroute.discard_draft('draft')} ],
 	moved => [ q{SELECT * FROM leadroute.document_differences('{"rules": [{"name": "a"}]}', '{"rules": [{"name": "a"}]}')} ],
 	match_version_rules => [ q{SELECT leadroute.match_rules('default', 1, '{}')} ],
-	measure_version_rules => [ q{SELECT leadroute.measure_rules('default', 1, 'leads')} ],
+	measure_version_rules => [ q{SELECT leadroute.measure_version_rules(1, '{}', 1, true)} ],
 	version_rule_index => [ q{SELECT leadroute.rule_index('default')} ],
 	rebuild_version_rule_index => [ q{SELECT leadroute.rebuild_rule_index('default')} ],
 	publish_scorecard => [ q{SELECT leadroute.publish_scorecard('x', document, '') FROM leadroute.documents WHERE kind = 'scorecard'} ],
