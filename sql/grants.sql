@@ -14,7 +14,7 @@ GRANT EXECUTE ON FUNCTION leadroute.library_version(), leadroute.standard_classe
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
 
 -- Authors write policies and what they refer to, and attach tables that they own.
-GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.publish_policy(text, jsonb, text), leadroute.publish_scorecard(text, jsonb, text),
+GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.publish_policy(text, jsonb, text, boolean), leadroute.publish_scorecard(text, jsonb, text),
     leadroute.publish_jurisdictions(text, jsonb, text), leadroute.attach_table(regclass, jsonb, jsonb, text, text[], text[], text, text),
     leadroute.detach_table(regclass), leadroute.create_leads_table(text, text), leadroute.setup(text, text[]),
     leadroute.generate_leads(bigint, bigint)
@@ -46,8 +46,10 @@ GRANT EXECUTE ON FUNCTION leadroute.check_version(integer, integer, integer), le
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.analyse_document(jsonb, integer, integer) TO leadroute_author, leadroute_approver;
 
--- Approvers make versions active.
-GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text), leadroute.rollback_policy(text, text)
+-- Approvers approve versions, and make them active.
+GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.activate_policy(text, integer, text, timestamptz, boolean),
+    leadroute.rollback_policy(text, text, boolean), leadroute.cancel_activation(text, text), leadroute.approve_policy(text, integer, text),
+    leadroute.require_approval(text, boolean, text)
     TO leadroute_approver;
 
 -- They try versions, switch flags and go live; what a trial gave, everybody sees who may see decisions or decides on versions.
@@ -88,6 +90,22 @@ GRANT EXECUTE ON FUNCTION leadroute.entry_evidence(bytea, integer), leadroute.en
     TO leadroute_operator, leadroute_auditor;
 GRANT SELECT ON leadroute.policy_acts TO leadroute_auditor;
 
+-- Everybody with a role reads drafts, and what became of versions; authors write drafts. What is noted of them, nobody writes.
+GRANT SELECT ON leadroute.active_policies, leadroute.drafts, leadroute.draft_rules, leadroute.draft_tests, leadroute.policy_drafts,
+    leadroute.policy_version_states, leadroute.forced_acts
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.version_document(integer), leadroute.moved(integer[]), leadroute.document_elements(jsonb),
+    leadroute.compare_documents(jsonb, jsonb), leadroute.document_differences(jsonb, jsonb), leadroute.policy_differences(text, integer, integer),
+    leadroute.compare_three(jsonb, jsonb, jsonb), leadroute.draft_sides(text), leadroute.draft_differences(text), leadroute.draft_document(text)
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+GRANT INSERT (draft, policy, based_on_version_id, frame, note), UPDATE (frame, note) ON leadroute.drafts TO leadroute_author;
+GRANT INSERT, UPDATE, DELETE ON leadroute.draft_rules, leadroute.draft_tests TO leadroute_author;
+GRANT USAGE ON SEQUENCE leadroute.draft_positions TO leadroute_author;
+GRANT EXECUTE ON FUNCTION leadroute.create_draft(text, text, integer), leadroute.discard_draft(text, text), leadroute.load_draft(text, jsonb),
+    leadroute.without_lists(jsonb, text[]), leadroute.check_draft(text), leadroute.publish_draft(text, text, boolean), leadroute.rebase_draft(text, text)
+    TO leadroute_author;
+GRANT EXECUTE ON FUNCTION leadroute.draft_mistakes(text) TO leadroute_author, leadroute_approver;
+
 -- What users fill goes into dumps, but for what this script fills itself. Partitions of the record, sequences of pools and
 -- leads tables are no members of the extension and go into dumps by themselves.
 DO $$
@@ -99,6 +117,7 @@ BEGIN
         ('leadroute.agents', 'WHERE kind <> ''builtin'''), ('leadroute.documents', 'WHERE document_id >= 1000'),
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', 'WHERE false'), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),
+        ('leadroute.drafts', ''), ('leadroute.draft_rules', ''), ('leadroute.draft_tests', ''), ('leadroute.draft_positions', ''),
         ('leadroute.owners', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.pool_revisions', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),

@@ -6,10 +6,17 @@ CREATE TABLE leadroute.policies (
     policy_id integer PRIMARY KEY DEFAULT nextval('leadroute.policy_ids'),
     name text NOT NULL UNIQUE,
     active_version_id integer,
-    created_at timestamptz NOT NULL DEFAULT now()
+    scheduled_version_id integer,
+    scheduled_at timestamptz,
+    approval_required boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CHECK ((scheduled_version_id IS NULL) = (scheduled_at IS NULL))
 );
-COMMENT ON TABLE leadroute.policies IS 'Policies by name, and which version of each is active.';
-COMMENT ON COLUMN leadroute.policies.active_version_id IS 'The version that decides now; null before the first activation: leads then wait, pending, with reason no_policy.';
+COMMENT ON TABLE leadroute.policies IS 'Policies by name, and which version of each is active. Which one decides at a moment: see active_policies.';
+COMMENT ON COLUMN leadroute.policies.active_version_id IS 'The version that decides until scheduled_at; null before the first activation: leads then wait, pending, with reason no_policy.';
+COMMENT ON COLUMN leadroute.policies.scheduled_version_id IS 'The version that decides from scheduled_at on. Whoever acts on the policy after that moment makes it active_version_id first.';
+COMMENT ON COLUMN leadroute.policies.scheduled_at IS 'The moment of a scheduled activation; null if there is none.';
+COMMENT ON COLUMN leadroute.policies.approval_required IS 'Whether a version becomes active only when somebody who is not among its authors has approved it.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.policies
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -29,6 +36,7 @@ CREATE TABLE leadroute.policy_versions (
     index_hash bytea NOT NULL,
     reason text NOT NULL,
     published_by name NOT NULL,
+    authors name[] NOT NULL,
     published_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (policy_id, version)
 );
@@ -46,6 +54,17 @@ COMMENT ON COLUMN leadroute.policy_versions.policy_version_id IS 'What entries a
 COMMENT ON COLUMN leadroute.policy_versions.version IS 'From 1, dense within the policy.';
 COMMENT ON COLUMN leadroute.policy_versions.reason IS 'Why it was published.';
 COMMENT ON COLUMN leadroute.policy_versions.published_by IS 'The session''s user.';
+COMMENT ON COLUMN leadroute.policy_versions.authors IS 'The session users who worked on it: who changed the draft, and who published it. None of them can approve it.';
+
+-- Which version decides depends on the clock where an activation is scheduled: who wants to know asks this view.
+CREATE VIEW leadroute.active_policies AS
+    SELECT p.policy_id, p.name, v.policy_version_id, v.version
+    FROM (SELECT policy_id, name, CASE WHEN scheduled_at <= clock_timestamp() THEN scheduled_version_id ELSE active_version_id END AS version_id
+          FROM leadroute.policies) p
+    LEFT JOIN leadroute.policy_versions v ON v.policy_version_id = p.version_id;
+COMMENT ON VIEW leadroute.active_policies IS 'Which version of each policy decides now, scheduled activations that are due included.';
+COMMENT ON COLUMN leadroute.active_policies.policy_version_id IS 'The version that decides now; null if none does.';
+COMMENT ON COLUMN leadroute.active_policies.version IS 'Its number.';
 
 CREATE TABLE leadroute.policy_rules (
     policy_version_id integer,
@@ -76,13 +95,17 @@ COMMENT ON SEQUENCE leadroute.policy_act_ids IS 'Ids of policy acts.';
 CREATE TABLE leadroute.policy_acts (
     policy_act_id bigint PRIMARY KEY DEFAULT nextval('leadroute.policy_act_ids'),
     at timestamptz NOT NULL DEFAULT now(),
-    act text NOT NULL CHECK (act IN ('publish', 'activate', 'rollback', 'publish_document',
-        'start_canary', 'start_shadow', 'change_share', 'promote_candidate', 'abort_trial', 'abort_trial_automatically',
+    act text NOT NULL CHECK (act IN ('publish', 'approve', 'activate', 'rollback', 'schedule', 'cancel', 'require_approval', 'waive_approval', 'discard',
+        'publish_document', 'start_canary', 'start_shadow', 'change_share', 'promote_candidate', 'abort_trial', 'abort_trial_automatically',
         'set_flag', 'drop_flag', 'set_table_mode')),
     policy_id integer,
     policy_version_id integer,
     document_id integer,
     previous_version_id integer,
+    draft text,
+    effective_at timestamptz,
+    forced boolean NOT NULL DEFAULT false,
+    overridden text,
     reason text NOT NULL,
     session_user_name name NOT NULL,
     current_user_name name NOT NULL,
@@ -90,12 +113,18 @@ CREATE TABLE leadroute.policy_acts (
     client_address inet,
     subject text
 );
+CREATE INDEX policy_acts_policy ON leadroute.policy_acts (policy_id);
 COMMENT ON TABLE leadroute.policy_acts IS 'What people did with policies and documents: who, when, from where, why. Append-only.';
-COMMENT ON COLUMN leadroute.policy_acts.act IS 'publish, activate and rollback of a policy; start_canary, start_shadow, change_share, promote_candidate, abort_trial and abort_trial_automatically of a trial; publish_document of a scorecard or jurisdictions; set_flag and drop_flag of a flag; set_table_mode of an attached table.';
-COMMENT ON COLUMN leadroute.policy_acts.policy_version_id IS 'The version that was published or made active; of a trial the candidate.';
+COMMENT ON COLUMN leadroute.policy_acts.act IS 'Of a policy: publish, approve, activate, rollback; schedule and cancel of an activation; require_approval and waive_approval; discard of a draft. Of a trial: start_canary, start_shadow, change_share, promote_candidate, abort_trial and abort_trial_automatically. publish_document of a scorecard or jurisdictions; set_flag and drop_flag of a flag; set_table_mode of an attached table.';
+COMMENT ON COLUMN leadroute.policy_acts.at IS 'When it was done; of an activation that had been scheduled, when it was entered here: effective_at says from when on.';
+COMMENT ON COLUMN leadroute.policy_acts.policy_version_id IS 'The version that the act is about; of a trial the candidate.';
 COMMENT ON COLUMN leadroute.policy_acts.subject IS 'The flag''s name; the table''s name and its mode; null for policies and documents.';
 COMMENT ON COLUMN leadroute.policy_acts.document_id IS 'The document that was published.';
-COMMENT ON COLUMN leadroute.policy_acts.previous_version_id IS 'The version that was active before; null if none was, and for publishing.';
+COMMENT ON COLUMN leadroute.policy_acts.previous_version_id IS 'The version that was active before; null if none was, and for acts that change none.';
+COMMENT ON COLUMN leadroute.policy_acts.draft IS 'The draft that was published or discarded; null for a document without a draft.';
+COMMENT ON COLUMN leadroute.policy_acts.effective_at IS 'From when on the version decides: of activate, rollback, schedule, and of cancel when it would have.';
+COMMENT ON COLUMN leadroute.policy_acts.forced IS 'Whether it went past a check that refused it.';
+COMMENT ON COLUMN leadroute.policy_acts.overridden IS 'What it went past; null unless forced.';
 COMMENT ON COLUMN leadroute.policy_acts.reason IS 'Why, as the caller said.';
 COMMENT ON COLUMN leadroute.policy_acts.session_user_name IS 'Who had logged in.';
 COMMENT ON COLUMN leadroute.policy_acts.current_user_name IS 'In whose role it was done.';
@@ -107,20 +136,36 @@ CREATE FUNCTION leadroute.policy_mistakes(document jsonb) RETURNS TABLE (place t
 COMMENT ON FUNCTION leadroute.policy_mistakes(jsonb) IS
     'Checks a policy document whole, without publishing it. Returns every mistake: its place as a path such as rules[3].when, the problem, and how to mend it; no row if there is none.';
 
-CREATE FUNCTION leadroute.publish_policy(name text, document jsonb, reason text) RETURNS integer
+CREATE FUNCTION leadroute.publish_policy(name text, document jsonb, reason text, force boolean DEFAULT false) RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_policy';
-COMMENT ON FUNCTION leadroute.publish_policy(text, jsonb, text) IS
-    'Publishes a document as the next version of a policy, immutable from then on, and not yet active. Returns the version number. A document equal to the newest version, dependencies included, gives that version again. Raises 22023 with every mistake and its place in the detail.';
+COMMENT ON FUNCTION leadroute.publish_policy(text, jsonb, text, boolean) IS
+    'Publishes a document as the next version of a policy, immutable from then on, and not yet active. Returns the version number. A document equal to the newest version, dependencies included, gives that version again. force: also where the document''s tests fail; that is on record, and needs a reason. Raises 22023 with every mistake and its place in the detail, 55000 if tests fail.';
 
-CREATE FUNCTION leadroute.activate_policy(name text, version integer DEFAULT NULL, reason text DEFAULT '') RETURNS integer
+CREATE FUNCTION leadroute.approve_policy(name text, version integer, reason text DEFAULT '') RETURNS integer
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_approve_policy';
+COMMENT ON FUNCTION leadroute.approve_policy(text, integer, text) IS
+    'Approves a version, as the session''s user. Returns the version number; a second approval by the same user changes and records nothing. Raises 42704 if there is no such version, 42501 if the session''s user is one of its authors.';
+
+CREATE FUNCTION leadroute.require_approval(name text, required boolean, reason text) RETURNS boolean
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_require_approval';
+COMMENT ON FUNCTION leadroute.require_approval(text, boolean, text) IS
+    'Says whether versions of a policy become active only when they are approved. What is active stays so. Returns whether that changed anything. Raises 42704 if there is no such policy, 22023 without a reason, 55000 if a version without approval is scheduled.';
+
+CREATE FUNCTION leadroute.activate_policy(name text, version integer DEFAULT NULL, reason text DEFAULT '', at timestamptz DEFAULT NULL, force boolean DEFAULT false)
+    RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_activate_policy';
-COMMENT ON FUNCTION leadroute.activate_policy(text, integer, text) IS
-    'Makes a version the one that decides, from the next statement of every session on. version: null for the newest. Returns the version number. Raises 42704 if there is none, 55000 if an agent of it is retired or it reads a protected attribute without a justification.';
+COMMENT ON FUNCTION leadroute.activate_policy(text, integer, text, timestamptz, boolean) IS
+    'Makes a version the one that decides, from the next statement of every session on. version: null for the newest. at: from that moment on; no process has to run then. force: also without a required approval; that is on record, and needs a reason. Returns the version number. Raises 42704 if there is none, 55000 if an agent of it is retired, it reads a protected attribute without a justification, it needs an approval, or an activation is scheduled already, 22023 for a moment that is past.';
 
-CREATE FUNCTION leadroute.rollback_policy(name text, reason text DEFAULT '') RETURNS integer
+CREATE FUNCTION leadroute.cancel_activation(name text, reason text DEFAULT '') RETURNS integer
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_cancel_activation';
+COMMENT ON FUNCTION leadroute.cancel_activation(text, text) IS
+    'Cancels the scheduled activation of a policy. Returns the version number that will not become active. Raises 42704 if there is no such policy, 55000 if nothing is scheduled, or no longer.';
+
+CREATE FUNCTION leadroute.rollback_policy(name text, reason text DEFAULT '', force boolean DEFAULT false) RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_rollback_policy';
-COMMENT ON FUNCTION leadroute.rollback_policy(text, text) IS
-    'Makes the version active again that was active before the present one. Returns its number. Raises 42704 if there is no such policy, 55000 if there was no version before.';
+COMMENT ON FUNCTION leadroute.rollback_policy(text, text, boolean) IS
+    'Makes the version active again that was active before the present one; a scheduled activation stays scheduled. force: also without a required approval; that is on record, and needs a reason. Returns its number. Raises 42704 if there is no such policy, 55000 if there was no version before, or it needs an approval.';
 
 CREATE FUNCTION leadroute.policy_version_id(name text, version integer DEFAULT NULL) RETURNS integer
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -128,10 +173,10 @@ AS $$
 DECLARE
     id integer;
 BEGIN
-    SELECT CASE WHEN policy_version_id.version IS NULL THEN p.active_version_id
+    SELECT CASE WHEN policy_version_id.version IS NULL THEN p.policy_version_id
                 ELSE (SELECT v.policy_version_id FROM leadroute.policy_versions v WHERE v.policy_id = p.policy_id AND v.version = policy_version_id.version) END
     INTO id
-    FROM leadroute.policies p WHERE p.name = policy_version_id.name;
+    FROM leadroute.active_policies p WHERE p.name = policy_version_id.name;
     IF NOT FOUND THEN
         RAISE undefined_object USING MESSAGE = format('policy "%s" does not exist', name), HINT = 'See leadroute.policies.';
     ELSIF id IS NULL AND version IS NULL THEN
@@ -145,14 +190,20 @@ END $$;
 COMMENT ON FUNCTION leadroute.policy_version_id(text, integer) IS
     'The id of a version of a policy; version null: of the active one. Raises 42704 if there is none, 55000 if none is active.';
 
-CREATE FUNCTION leadroute.policy_document(name text, version integer DEFAULT NULL) RETURNS jsonb
+CREATE FUNCTION leadroute.version_document(policy_version_id integer) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN v.frame ? 'rules' THEN jsonb_set(v.frame, '{rules}',
                (SELECT coalesce(jsonb_agg(r.rule ORDER BY r.rule_no), '[]') FROM leadroute.policy_rules r WHERE r.policy_version_id = v.policy_version_id))
            ELSE v.frame END || CASE WHEN v.tests IS NULL THEN '{}' ELSE jsonb_build_object('tests', v.tests) END
-    FROM leadroute.policy_versions v
-    WHERE v.policy_version_id = leadroute.policy_version_id(policy_document.name, policy_document.version);
+    FROM leadroute.policy_versions v WHERE v.policy_version_id = version_document.policy_version_id;
+$$;
+COMMENT ON FUNCTION leadroute.version_document(integer) IS 'The document of a version by its id, exactly as it was published; null if there is none.';
+
+CREATE FUNCTION leadroute.policy_document(name text, version integer DEFAULT NULL) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT leadroute.version_document(leadroute.policy_version_id(policy_document.name, policy_document.version));
 $$;
 COMMENT ON FUNCTION leadroute.policy_document(text, integer) IS
     'The document of a version, exactly as it was published; version null: of the active one. Raises 42704 if there is none, 55000 if none is active.';
@@ -221,21 +272,38 @@ $$;
 COMMENT ON FUNCTION leadroute.rebuild_rule_index(text, integer) IS 'Makes the stored rule index of a version anew, as rebuild_version_rule_index(); version null: of the active one. Raises 42704 and 55000 as policy_document().';
 
 CREATE VIEW leadroute.policy_history AS
-    SELECT a.at, a.act, coalesce(p.name, d.kind || ' ' || d.name, a.subject) AS name, coalesce(v.version, d.version) AS version, w.version AS previous_version,
-           encode(coalesce(v.content_hash, d.content_hash), 'hex') AS content_hash, a.reason, a.session_user_name, a.current_user_name, a.application, a.client_address
+    SELECT a.at, a.act, coalesce(p.name, d.kind || ' ' || d.name, a.subject, 'draft ' || a.draft) AS name, coalesce(v.version, d.version) AS version,
+           w.version AS previous_version, encode(coalesce(v.content_hash, d.content_hash), 'hex') AS content_hash, a.reason, a.draft, a.effective_at,
+           a.forced, a.overridden, a.session_user_name, a.current_user_name, a.application, a.client_address
     FROM leadroute.policy_acts a
     LEFT JOIN leadroute.policies p USING (policy_id)
     LEFT JOIN leadroute.policy_versions v ON v.policy_version_id = a.policy_version_id
     LEFT JOIN leadroute.policy_versions w ON w.policy_version_id = a.previous_version_id
     LEFT JOIN leadroute.documents d ON d.document_id = a.document_id;
-COMMENT ON VIEW leadroute.policy_history IS 'Who published, activated, tried and rolled back what, when and why.';
+COMMENT ON VIEW leadroute.policy_history IS 'Who published, approved, activated, scheduled, tried, rolled back and discarded what, when and why.';
+COMMENT ON COLUMN leadroute.policy_history.at IS 'When it was done; of an activation that had been scheduled, when it was entered: effective_at says from when on.';
 COMMENT ON COLUMN leadroute.policy_history.act IS 'What was done: see policy_acts.';
-COMMENT ON COLUMN leadroute.policy_history.name IS 'The policy; of a document its kind and name; the flag; the table and its mode.';
-COMMENT ON COLUMN leadroute.policy_history.version IS 'The version that was published or made active.';
-COMMENT ON COLUMN leadroute.policy_history.previous_version IS 'The version that was active before; null if none was, and for publishing.';
+COMMENT ON COLUMN leadroute.policy_history.name IS 'The policy; of a document its kind and name; the flag; the table and its mode; of a draft for a policy that there never was, the draft.';
+COMMENT ON COLUMN leadroute.policy_history.version IS 'The version that the act is about.';
+COMMENT ON COLUMN leadroute.policy_history.previous_version IS 'The version that was active before; null if none was, and for acts that change none.';
 COMMENT ON COLUMN leadroute.policy_history.content_hash IS 'SHA-256, in hex: see policy_versions and documents.';
 COMMENT ON COLUMN leadroute.policy_history.reason IS 'Why, as the caller said.';
-COMMENT ON COLUMN leadroute.policy_history.session_user_name IS 'Who had logged in.';
+COMMENT ON COLUMN leadroute.policy_history.draft IS 'The draft that was published or discarded.';
+COMMENT ON COLUMN leadroute.policy_history.effective_at IS 'From when on the version decides; of cancel, when it would have.';
+COMMENT ON COLUMN leadroute.policy_history.forced IS 'Whether it went past a check that refused it.';
+COMMENT ON COLUMN leadroute.policy_history.overridden IS 'What it went past; null unless forced.';
+COMMENT ON COLUMN leadroute.policy_history.session_user_name IS 'Who had logged in; of an activation that had been scheduled, who scheduled it.';
 COMMENT ON COLUMN leadroute.policy_history.current_user_name IS 'In whose role it was done.';
 COMMENT ON COLUMN leadroute.policy_history.application IS 'The session''s application_name.';
 COMMENT ON COLUMN leadroute.policy_history.client_address IS 'From where; null for a Unix-domain socket.';
+
+CREATE VIEW leadroute.forced_acts AS
+    SELECT h.at, h.act, h.name, h.version, h.overridden, h.reason, h.session_user_name, h.current_user_name, h.application, h.client_address
+    FROM leadroute.policy_history h WHERE h.forced;
+COMMENT ON VIEW leadroute.forced_acts IS 'What was done past a check that refused it: failed tests, a newer active version, a missing approval.';
+COMMENT ON COLUMN leadroute.forced_acts.overridden IS 'What it went past.';
+COMMENT ON COLUMN leadroute.forced_acts.reason IS 'Why, as the caller said.';
+COMMENT ON COLUMN leadroute.forced_acts.session_user_name IS 'Who had logged in.';
+COMMENT ON COLUMN leadroute.forced_acts.current_user_name IS 'In whose role it was done.';
+COMMENT ON COLUMN leadroute.forced_acts.application IS 'The session''s application_name.';
+COMMENT ON COLUMN leadroute.forced_acts.client_address IS 'From where; null for a Unix-domain socket.';

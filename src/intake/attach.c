@@ -112,7 +112,8 @@ leadroute_set_table_mode(PG_FUNCTION_ARGS)
 				errmsg("table %s is not attached", DatumGetCString(DirectFunctionCall1(regclassout, values[0]))),
 				errhint("Attach it with leadroute.attach_table()."));
 	name = lr_sql_text(0, 1);
-	lr_record_subject_act("set_table_mode", psprintf("%s: %s", name, TextDatumGetCString(values[1])), text_to_cstring(PG_GETARG_TEXT_PP(2)), caller);
+	lr_record_act(&(LrAct) {.act = "set_table_mode",.subject = psprintf("%s: %s", name, TextDatumGetCString(values[1])),
+		.reason = text_to_cstring(PG_GETARG_TEXT_PP(2)),.current_user = caller});
 	lr_sql_end(&identity);
 	PG_RETURN_VOID();
 }
@@ -481,18 +482,23 @@ record(Relation rel, FunctionCallInfo fcinfo, List *keys, bool keyed)
 	return source_id;
 }
 
-/* A table may protect an attribute that the policy in force reads. */
+/* A table may protect an attribute that the policy reads which is in force, or will be when a scheduled activation is due. */
 static void
 check_active_policy(const char *name)
 {
-	LrPolicy   *policy = lr_policy_hold_active(name);
-	LrMistakes	mistakes = {NIL};
+	TimestampTz moments[] = {GetCurrentTimestamp(), DT_NOEND};
 
-	if (policy == NULL)
-		return;
-	lr_check_protected(policy, &mistakes);
-	lr_mistakes_raise(&mistakes, psprintf("policy \"%s\", which would route the table,", name));
-	lr_policy_release(policy);
+	for (int i = 0; i < (int) lengthof(moments); i++)
+	{
+		LrPolicy   *policy = lr_policy_hold_active(name, moments[i]);
+		LrMistakes	mistakes = {NIL};
+
+		if (policy == NULL)
+			continue;
+		lr_check_protected(policy, &mistakes);
+		lr_mistakes_raise(&mistakes, psprintf("policy \"%s\", which would route the table,", name));
+		lr_policy_release(policy);
+	}
 }
 
 static void

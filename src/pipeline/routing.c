@@ -81,8 +81,8 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 	routing->capacity = lr_batch_size;
 	routing->done = done;
 	routing->argument = argument;
-	routing->policy = lr_on_error == LR_ON_ERROR_ABORT && !source->observed ? lr_policy_hold_active(source->policy)
-		: lr_policy_try_hold_active(source->policy, &unusable);
+	routing->policy = lr_on_error == LR_ON_ERROR_ABORT && !source->observed ? lr_policy_hold_active(source->policy, routing->as_of)
+		: lr_policy_try_hold_active(source->policy, routing->as_of, &unusable);
 	if (routing->policy == NULL)
 		routing->waiting = unusable ? "policy_unusable" : "no_policy";
 	else
@@ -118,7 +118,7 @@ lr_routing_require_policy(const LrRouting *routing)
 {
 	/* raises what is wrong with a version that cannot be used */
 	if (routing->waiting)
-		(void) lr_policy_hold_active(routing->source->policy);
+		(void) lr_policy_hold_active(routing->source->policy, routing->as_of);
 	if (routing->waiting)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -148,7 +148,8 @@ check_bounds(const LrTrial *trial, Oid user)
 	lr_sql_end(&identity);
 	if (!locked || !lr_trial_end(trial->trial_id, "aborted_automatically", crossed))
 		return false;
-	lr_record_act("abort_trial_automatically", trial->policy_id, trial->candidate_version_id, 0, trial->baseline_version_id, crossed, user);
+	lr_record_act(&(LrAct) {.act = "abort_trial_automatically",.policy_id = trial->policy_id,.policy_version_id = trial->candidate_version_id,
+		.previous_version_id = trial->baseline_version_id,.reason = crossed,.current_user = user});
 	return true;
 }
 

@@ -215,7 +215,7 @@ leadroute_set_flag(PG_FUNCTION_ARGS)
 			   " VALUES ($1, coalesce($2, false), coalesce($3, 1), nullif($4, ''), coalesce($5, ''), $6)", false, 6, types, values, nulls);
 	}
 	lr_sql_end(&identity);
-	lr_record_subject_act("set_flag", name, PG_ARGISNULL(5) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(5)), caller);
+	lr_record_act(&(LrAct) {.act = "set_flag",.subject = name,.reason = PG_ARGISNULL(5) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(5)),.current_user = caller});
 	PG_RETURN_VOID();
 }
 
@@ -242,7 +242,7 @@ leadroute_drop_flag(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("there is no flag \"%s\"", name),
 				errhint("See leadroute.feature_flags."));
-	lr_record_subject_act("drop_flag", name, text_to_cstring(PG_GETARG_TEXT_PP(1)), caller);
+	lr_record_act(&(LrAct) {.act = "drop_flag",.subject = name,.reason = text_to_cstring(PG_GETARG_TEXT_PP(1)),.current_user = caller});
 	PG_RETURN_VOID();
 }
 
@@ -283,7 +283,7 @@ check_unused(const char *name)
 
 	lr_sql_begin(&identity);
 	if (lr_sql("SELECT p.name, v.version FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id)"
-			   " WHERE v.pins -> 'flags' ? $1 AND (v.policy_version_id = p.active_version_id OR v.policy_version_id IN"
+			   " WHERE v.pins -> 'flags' ? $1 AND (v.policy_version_id IN (p.active_version_id, p.scheduled_version_id) OR v.policy_version_id IN"
 			   " (SELECT t.candidate_version_id FROM leadroute.policy_trials t WHERE t.ended_at IS NULL)) ORDER BY 1, 2 LIMIT 1", true, 1, types, values, NULL) > 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

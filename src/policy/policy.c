@@ -20,6 +20,8 @@ typedef struct ActiveVersion
 {
 	char	   *name;
 	int			version_id;		/* 0 if none is active */
+	int			scheduled_id;	/* 0, or the version that is so from this moment on */
+	TimestampTz scheduled_at;
 } ActiveVersion;
 
 static List *compiled = NIL;	/* of LrPolicy, in policy_memory */
@@ -45,7 +47,8 @@ static void try_load(void *argument);
 static void function_invalidated(Datum argument, int cacheid, uint32 hashvalue);
 static void type_invalidated(Datum argument, int cacheid, uint32 hashvalue);
 static void transaction_ended(XactEvent event, void *argument);
-static int	active_version(const char *name);
+static int	active_version(const char *name, TimestampTz as_of);
+static int	version_at(const ActiveVersion *entry, TimestampTz as_of);
 static LrPolicy *load(int version_id, bool reading);
 static void drop_stale(void);
 static bool uses_functions(const LrPolicy *policy);
@@ -60,11 +63,11 @@ lr_policy_init(void)
 	RegisterXactCallback(transaction_ended, NULL);
 }
 
-/* Holds the version of a policy that is active now; NULL if none is. Release it at the end of the statement. */
+/* Holds the version of a policy that is active at a moment; NULL if none is. Release it at the end of the statement. */
 LrPolicy *
-lr_policy_hold_active(const char *name)
+lr_policy_hold_active(const char *name, TimestampTz as_of)
 {
-	int			version_id = active_version(name);
+	int			version_id = active_version(name, as_of);
 
 	return version_id == 0 ? NULL : lr_policy_hold(version_id);
 }
@@ -74,9 +77,9 @@ lr_policy_hold_active(const char *name)
  * pins is no longer what it was, sets *unusable and gives NULL instead of raising.
  */
 LrPolicy *
-lr_policy_try_hold_active(const char *name, bool *unusable)
+lr_policy_try_hold_active(const char *name, TimestampTz as_of, bool *unusable)
 {
-	int			version_id = active_version(name);
+	int			version_id = active_version(name, as_of);
 
 	*unusable = false;
 	return version_id == 0 ? NULL : lr_policy_try_hold(version_id, unusable);
@@ -227,16 +230,19 @@ uses_functions(const LrPolicy *policy)
 	return false;
 }
 
-/* Returns the id of the active version of a policy, 0 if there is none. */
+/*
+ * Returns the id of the version of a policy that is active at a moment, 0 if there is none. A scheduled activation needs nobody
+ * to carry it out: the row says from when on which version decides, and every session knows it beforehand.
+ */
 static int
-active_version(const char *name)
+active_version(const char *name, TimestampTz as_of)
 {
 	ActiveVersion *entry;
+	ActiveVersion found = {0};
 	ListCell   *cell;
 	LrIdentity	identity;
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
-	int			version_id = 0;
 	uint64		generation = lr_table_generation(LR_TABLE_POLICIES);
 	MemoryContext saved;
 
@@ -252,12 +258,16 @@ active_version(const char *name)
 	{
 		entry = lfirst(cell);
 		if (strcmp(entry->name, name) == 0)
-			return entry->version_id;
+			return version_at(entry, as_of);
 	}
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT active_version_id FROM leadroute.policies WHERE name = $1", true, 1, types, values, NULL) > 0)
-		version_id = lr_sql_int32(0, 1, 0);
+	if (lr_sql("SELECT active_version_id, scheduled_version_id, scheduled_at FROM leadroute.policies WHERE name = $1", true, 1, types, values, NULL) > 0)
+	{
+		found.version_id = lr_sql_int32(0, 1, 0);
+		found.scheduled_id = lr_sql_int32(0, 2, 0);
+		found.scheduled_at = (TimestampTz) lr_sql_int64(0, 3, 0);
+	}
 	lr_sql_end(&identity);
 
 	/* an invalidation that came meanwhile makes what was read out of date at once: then it is not kept */
@@ -265,12 +275,18 @@ active_version(const char *name)
 	{
 		saved = MemoryContextSwitchTo(active_memory);
 		entry = palloc(sizeof(ActiveVersion));
+		*entry = found;
 		entry->name = pstrdup(name);
-		entry->version_id = version_id;
 		active = lappend(active, entry);
 		MemoryContextSwitchTo(saved);
 	}
-	return version_id;
+	return version_at(&found, as_of);
+}
+
+static int
+version_at(const ActiveVersion *entry, TimestampTz as_of)
+{
+	return entry->scheduled_id != 0 && as_of >= entry->scheduled_at ? entry->scheduled_id : entry->version_id;
 }
 
 /* Compiles a published version as it was pinned. */

@@ -111,17 +111,12 @@ typedef struct LrPolicy
 
 /* policy.c */
 extern void lr_policy_init(void);
-extern LrPolicy *lr_policy_hold_active(const char *name);
-extern LrPolicy *lr_policy_try_hold_active(const char *name, bool *unusable);
+extern LrPolicy *lr_policy_hold_active(const char *name, TimestampTz as_of);
+extern LrPolicy *lr_policy_try_hold_active(const char *name, TimestampTz as_of, bool *unusable);
 extern LrPolicy *lr_policy_hold(int version_id);
 extern LrPolicy *lr_policy_hold_to_read(int version_id);
 extern LrPolicy *lr_policy_try_hold(int version_id, bool *unusable);
 extern void lr_policy_release(LrPolicy *policy);
-
-/* publish.c */
-extern char *lr_checked_name(Datum name, const char *what);
-extern int	lr_policy_by_name(const char *name, int *active_version_id);
-extern void lr_policy_check_usable(int version_id, const char *name);
 
 /* types.c */
 extern void lr_types_to_json(List *types, StringInfo json);
@@ -171,8 +166,24 @@ extern void lr_check_protected(const LrPolicy *policy, LrMistakes *mistakes);
 extern void lr_check_protected_model(const Bitmapset *reads, List *keys, bool reads_all_keys, json_t *justifications, const char *model,
 									 LrMistakes *mistakes);
 
+/* life.c */
+typedef struct LrPolicyRow
+{
+	int			policy_id;
+	int			active;			/* ids of versions; 0 if there is none */
+	int			scheduled;
+	TimestampTz scheduled_at;
+	bool		approval_required;
+} LrPolicyRow;
+
+extern char *lr_checked_name(Datum name, const char *what);
+extern void lr_policy_lock(const char *name, bool create, LrPolicyRow *row);
+extern void lr_policy_check_usable(int version_id, const char *name);
+extern const char *lr_policy_check_approved(const LrPolicyRow *row, int version_id, const char *name, bool force);
+extern void lr_require_reason(bool force, const char *reason);
+
 /* store.c */
-extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, int *version);
+extern int	lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, Datum authors, int *version);
 extern void lr_policy_load_rules(LrPolicy *policy, Datum stored);
 extern void lr_policy_reindex(LrPolicy *policy);
 extern json_t *lr_rule_json(const LrPolicy *policy, int number);
@@ -234,7 +245,7 @@ extern LrTrial *lr_trial_running(const char *policy);
 extern List *lr_trials_running(void);
 extern LrSide lr_trial_side(const LrTrial *trial, const struct LrRun *run);
 extern bool lr_trial_end(int trial_id, const char *how, const char *reason);
-extern void lr_trial_end_with_baseline(int policy_id, const char *reason, Oid caller);
+extern void lr_trial_end_with_baseline(int policy_id, Oid caller);
 
 /* bounds.c */
 extern void lr_bounds_read(LrTrial *trial, json_t *bounds, LrMistakes *mistakes);

@@ -20,15 +20,16 @@ static Datum index_datum(const LrPolicy *policy);
 
 /*
  * Writes a checked version, unless the newest one is the same, dependencies included. Returns its id, and its number; a
- * negative id is that of a version that was there. The caller holds the lock of publishers, and acts as the owner.
+ * negative id is that of a version that was there. authors: name[], or 0; whoever publishes is one of them. The caller holds the
+ * policy's row, and acts as the owner.
  */
 int
-lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, int *version)
+lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pins, Datum reason, Datum authors, int *version)
 {
-	Oid			types[] = {INT4OID, JSONBOID, JSONBOID, TEXTOID, NAMEOID, BYTEAOID, BYTEAOID};
+	Oid			types[] = {INT4OID, JSONBOID, JSONBOID, TEXTOID, NAMEOID, BYTEAOID, BYTEAOID, NAMEARRAYOID, INT4OID};
 	Datum		values[] = {Int32GetDatum(policy_id), document, pins, reason,
-	DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetSessionUserId(), false))), (Datum) 0, (Datum) 0};
-	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetSessionUserId(), false))), (Datum) 0, (Datum) 0, authors, (Datum) 0};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', authors ? ' ' : 'n', ' '};
 	Oid			row_types[] = {INT4OID, JSONBOID};
 	Datum		row_values[2];
 	bool		isnull;
@@ -44,20 +45,23 @@ lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pin
 		values[5] = PointerGetDatum(PG_DETOAST_DATUM_COPY(lr_sql_datum(0, 1, &isnull)));
 		MemoryContextSwitchTo(saved);
 	}
-	if (lr_sql("SELECT v.policy_version_id, v.version FROM leadroute.policy_versions v WHERE v.policy_id = $1"
-			   " AND v.version = (SELECT max(version) FROM leadroute.policy_versions n WHERE n.policy_id = $1)"
-			   " AND v.content_hash = leadroute.content_hash(leadroute.without_rules($2), $3, $6)", true, 6, types, values, nulls) > 0)
+	/* read as committed now: the row's lock does not renew the snapshot of a transaction that keeps one */
+	*version = 1;
+	if (lr_sql("SELECT policy_version_id, version, content_hash = leadroute.content_hash(leadroute.without_rules($2), $3, $6)"
+			   " FROM leadroute.policy_versions WHERE policy_id = $1 ORDER BY version DESC LIMIT 1", true, 6, types, values, nulls) > 0)
 	{
 		*version = lr_sql_int32(0, 2, 0);
-		return -lr_sql_int32(0, 1, 0);
+		if (DatumGetBool(lr_sql_datum(0, 3, &isnull)))
+			return -lr_sql_int32(0, 1, 0);
+		(*version)++;
 	}
 	values[6] = index_datum(policy);
-	lr_sql("INSERT INTO leadroute.policy_versions (policy_id, version, frame, pins, rules_hash, content_hash, rule_index, index_hash, reason, published_by, tests)"
-		   " SELECT $1, coalesce(max(version), 0) + 1, leadroute.without_rules($2), $3, $6,"
-		   " leadroute.content_hash(leadroute.without_rules($2), $3, $6), $7, sha256($7), $4, $5, CASE jsonb_typeof($2 -> 'tests') WHEN 'array' THEN $2 -> 'tests' END"
-		   " FROM leadroute.policy_versions WHERE policy_id = $1 RETURNING policy_version_id, version", false, 7, types, values, nulls);
+	values[8] = Int32GetDatum(*version);
+	lr_sql("INSERT INTO leadroute.policy_versions (policy_id, version, frame, pins, rules_hash, content_hash, rule_index, index_hash, reason, published_by, authors, tests)"
+		   " VALUES ($1, $9, leadroute.without_rules($2), $3, $6, leadroute.content_hash(leadroute.without_rules($2), $3, $6), $7, sha256($7), $4, $5,"
+		   " CASE WHEN $5 = ANY ($8) THEN $8 ELSE array_append($8, $5) END, CASE jsonb_typeof($2 -> 'tests') WHEN 'array' THEN $2 -> 'tests' END)"
+		   " RETURNING policy_version_id", false, 9, types, values, nulls);
 	version_id = lr_sql_int32(0, 1, 0);
-	*version = lr_sql_int32(0, 2, 0);
 	row_values[0] = Int32GetDatum(version_id);
 	row_values[1] = document;
 	lr_sql("INSERT INTO leadroute.policy_rules (policy_version_id, rule_no, rule) SELECT $1, n - 1, r"

@@ -56,6 +56,7 @@ static LrTrial *load_trial(uint64 row);
 static int	start(const Start *given);
 static void check_segment(const Start *given, int candidate_version_id);
 static int	version_by_number(int policy_id, const char *policy, int version);
+static void record(const char *act, const Running *trial, const char *reason, Oid caller);
 static bool find_running(int policy_id, Running *found);
 static Running require_running(const char *policy);
 static char *text_or_null(FunctionCallInfo fcinfo, int argument);
@@ -193,37 +194,39 @@ start(const Start *given)
 	Datum		values[10];
 	char		nulls[10];
 	Running		present;
-	int			active;
-	int			policy_id;
+	LrPolicyRow row;
 	int			candidate;
 	int			trial_id;
 
 	lr_check_share(given->share);
-	policy_id = lr_policy_by_name(given->policy, &active);
-	candidate = version_by_number(policy_id, given->policy, given->version);
-	if (active == 0)
+	lr_policy_lock(given->policy, false, &row);
+	candidate = version_by_number(row.policy_id, given->policy, given->version);
+	if (row.active == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("policy \"%s\" has no active version to compare with", given->policy),
 				errhint("Activate one with leadroute.activate_policy()."));
-	if (candidate == active)
+	if (candidate == row.active)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("version %d of policy \"%s\" is the active one", given->version, given->policy),
 				errhint("Try another version: see leadroute.policy_history."));
-	if (find_running(policy_id, &present))
+	if (find_running(row.policy_id, &present))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("policy \"%s\" has a trial already", given->policy),
 				errdetail("Version %d is on trial.", present.candidate_version),
 				errhint("End it with leadroute.promote_candidate() or leadroute.abort_trial()."));
 	lr_policy_check_usable(candidate, given->policy);
+	/* a canary decides as an active version does; nobody acts on a shadow */
+	if (strcmp(given->kind, "canary") == 0)
+		(void) lr_policy_check_approved(&row, candidate, given->policy, false);
 	check_segment(given, candidate);
 
 	memset(nulls, ' ', sizeof(nulls));
-	values[0] = Int32GetDatum(policy_id);
+	values[0] = Int32GetDatum(row.policy_id);
 	values[1] = Int32GetDatum(candidate);
-	values[2] = Int32GetDatum(active);
+	values[2] = Int32GetDatum(row.active);
 	values[3] = CStringGetTextDatum(given->kind);
 	values[4] = Float8GetDatum(given->share);
 	values[5] = CStringGetTextDatum(given->salt ? given->salt : lr_random_salt());
@@ -238,8 +241,8 @@ start(const Start *given)
 		   " VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, '{}'), $9::name, $10) RETURNING trial_id", false, 10, types, values, nulls);
 	trial_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);
-	lr_record_act(strcmp(given->kind, "canary") == 0 ? "start_canary" : "start_shadow", policy_id, candidate, 0, active,
-				  given->reason ? given->reason : "", caller);
+	lr_record_act(&(LrAct) {.act = strcmp(given->kind, "canary") == 0 ? "start_canary" : "start_shadow",.policy_id = row.policy_id,
+		.policy_version_id = candidate,.previous_version_id = row.active,.reason = given->reason ? given->reason : "",.current_user = caller});
 	return trial_id;
 }
 
@@ -299,7 +302,7 @@ leadroute_change_share(PG_FUNCTION_ARGS)
 	lr_sql_begin(&identity);
 	lr_sql("UPDATE leadroute.policy_trials SET share = $2 WHERE trial_id = $1", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
-	lr_record_act("change_share", trial.policy_id, trial.candidate_version_id, 0, trial.baseline_version_id, text_to_cstring(PG_GETARG_TEXT_PP(2)), caller);
+	record("change_share", &trial, text_to_cstring(PG_GETARG_TEXT_PP(2)), caller);
 	PG_RETURN_VOID();
 }
 
@@ -317,7 +320,7 @@ leadroute_promote_candidate(PG_FUNCTION_ARGS)
 	trial = require_running(lr_checked_name(PG_GETARG_DATUM(0), "policy"));
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	(void) lr_trial_end(trial.trial_id, "promoted", reason);
-	lr_record_act("promote_candidate", trial.policy_id, trial.candidate_version_id, 0, trial.baseline_version_id, reason, caller);
+	record("promote_candidate", &trial, reason, caller);
 
 	/* as the caller, who needs all that it takes to activate a version */
 	values[0] = PG_GETARG_DATUM(0);
@@ -342,20 +345,28 @@ leadroute_abort_trial(PG_FUNCTION_ARGS)
 	trial = require_running(lr_checked_name(PG_GETARG_DATUM(0), "policy"));
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	(void) lr_trial_end(trial.trial_id, "aborted", reason);
-	lr_record_act("abort_trial", trial.policy_id, trial.candidate_version_id, 0, trial.baseline_version_id, reason, caller);
+	record("abort_trial", &trial, reason, caller);
 	PG_RETURN_VOID();
 }
 
 /* Ends the trial of a policy that has another active version now, if there is one. The caller holds the policy's lock. */
 void
-lr_trial_end_with_baseline(int policy_id, const char *reason, Oid caller)
+lr_trial_end_with_baseline(int policy_id, Oid caller)
 {
+	static const char reason[] = "another version became active";
 	Running		trial;
 
 	if (!find_running(policy_id, &trial))
 		return;
 	(void) lr_trial_end(trial.trial_id, "aborted", reason);
-	lr_record_act("abort_trial", policy_id, trial.candidate_version_id, 0, trial.baseline_version_id, reason, caller);
+	record("abort_trial", &trial, reason, caller);
+}
+
+static void
+record(const char *act, const Running *trial, const char *reason, Oid caller)
+{
+	lr_record_act(&(LrAct) {.act = act,.policy_id = trial->policy_id,.policy_version_id = trial->candidate_version_id,
+		.previous_version_id = trial->baseline_version_id,.reason = reason,.current_user = caller});
 }
 
 /* Writes the end of a trial, and forgets its tallies; false if it has ended already. The caller holds the policy's lock. */
@@ -383,10 +394,10 @@ static Running
 require_running(const char *policy)
 {
 	Running		found;
-	int			active;
-	int			policy_id = lr_policy_by_name(policy, &active);
+	LrPolicyRow row;
 
-	if (!find_running(policy_id, &found))
+	lr_policy_lock(policy, false, &row);
+	if (!find_running(row.policy_id, &found))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("policy \"%s\" has no trial", policy),

@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 
 static LrDocument *load_first_row(MemoryContext memory);
+static void set_text(Datum *values, char *nulls, int i, const char *text);
 
 /* Loads a version of a document by its id, in the current memory context; raises 42704 if it is gone. */
 LrDocument *
@@ -105,49 +106,67 @@ lr_document_publish(const char *kind, const char *name, Datum document, const ch
 	document_id = lr_sql_int32(0, 1, 0);
 	version = lr_sql_int32(0, 2, 0);
 	lr_sql_end(&identity);
-	lr_record_act("publish_document", 0, 0, document_id, 0, reason, caller);
+	lr_record_act(&(LrAct) {.act = "publish_document",.document_id = document_id,.reason = reason,.current_user = caller});
 	return version;
 }
 
-/* Logs what a person did with a policy or document: who, from where and why are taken from the session, never typed. */
+/* Logs what a person did with a policy, a document or another subject: who, from where and why are taken from the session, never typed. */
 void
-lr_record_act(const char *act, int policy_id, int policy_version_id, int document_id, int previous_version_id, const char *reason, Oid current_user)
+lr_record_act(const LrAct *act)
 {
 	LrIdentity	identity;
-	Oid			types[] = {TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[8];
-	char		nulls[8];
-	int			ids[] = {policy_id, policy_version_id, document_id, previous_version_id};
+	Oid			types[] = {TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[lengthof(types)] = {0};
+	char		nulls[lengthof(types)];
+	int			ids[] = {act->policy_id, act->policy_version_id, act->document_id, act->previous_version_id};
 
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = CStringGetTextDatum(act);
-	for (int i = 0; i < 4; i++)
+	memset(nulls, 'n', sizeof(nulls));
+	for (int i = 0; i < (int) lengthof(ids); i++)
 	{
 		values[i + 1] = Int32GetDatum(ids[i]);
 		nulls[i + 1] = ids[i] == 0 ? 'n' : ' ';
 	}
-	values[5] = CStringGetTextDatum(reason);
-	values[6] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
-	values[7] = CStringGetTextDatum(GetUserNameFromId(current_user, false));
+	values[6] = TimestampTzGetDatum(act->effective_at);
+	nulls[6] = act->effective_at == 0 ? 'n' : ' ';
+	set_text(values, nulls, 0, act->act);
+	set_text(values, nulls, 5, act->draft);
+	set_text(values, nulls, 7, act->overridden);
+	set_text(values, nulls, 8, act->reason);
+	set_text(values, nulls, 9, GetUserNameFromId(GetSessionUserId(), false));
+	set_text(values, nulls, 10, GetUserNameFromId(act->current_user, false));
+	set_text(values, nulls, 11, act->subject);
 	lr_sql_begin(&identity);
-	lr_sql("INSERT INTO leadroute.policy_acts (act, policy_id, policy_version_id, document_id, previous_version_id, reason,"
-		   " session_user_name, current_user_name, application, client_address)"
-		   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, current_setting('application_name'), inet_client_addr())",
-		   false, 8, types, values, nulls);
+	lr_sql("INSERT INTO leadroute.policy_acts (act, policy_id, policy_version_id, document_id, previous_version_id, draft, effective_at,"
+		   " forced, overridden, reason, session_user_name, current_user_name, application, client_address, subject)"
+		   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8 IS NOT NULL, $8, $9, $10, $11, current_setting('application_name'), inet_client_addr(), $12)",
+		   false, lengthof(types), types, values, nulls);
 	lr_sql_end(&identity);
 }
 
-/* Logs what a person did with something that is neither a policy nor a document: subject names it. */
-void
-lr_record_subject_act(const char *act, const char *subject, const char *reason, Oid current_user)
+static void
+set_text(Datum *values, char *nulls, int i, const char *text)
 {
-	LrIdentity	identity;
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(act), CStringGetTextDatum(subject), CStringGetTextDatum(reason),
-	CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false)), CStringGetTextDatum(GetUserNameFromId(current_user, false))};
+	if (text == NULL)
+		return;
+	values[i] = CStringGetTextDatum(text);
+	nulls[i] = ' ';
+}
 
-	lr_sql_begin(&identity);
-	lr_sql("INSERT INTO leadroute.policy_acts (act, subject, reason, session_user_name, current_user_name, application, client_address)"
-		   " VALUES ($1, $2, $3, $4, $5, current_setting('application_name'), inet_client_addr())", false, 5, types, values, NULL);
-	lr_sql_end(&identity);
+/*
+ * Logs that the scheduled activation of a policy took effect, at its moment, as the act of whoever scheduled it: whoever
+ * comes after that moment only enters it. The caller acts as the owner, and holds the policy's row.
+ */
+void
+lr_record_due_activation(int policy_id, int previous_version_id)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(policy_id), Int32GetDatum(previous_version_id)};
+	char		nulls[] = {' ', previous_version_id == 0 ? 'n' : ' '};
+
+	lr_sql("INSERT INTO leadroute.policy_acts (act, policy_id, policy_version_id, previous_version_id, effective_at, forced, overridden, reason,"
+		   " session_user_name, current_user_name, application, client_address)"
+		   " SELECT 'activate', a.policy_id, a.policy_version_id, $2, a.effective_at, a.forced, a.overridden, a.reason,"
+		   " a.session_user_name, a.current_user_name, a.application, a.client_address"
+		   " FROM leadroute.policy_acts a WHERE a.policy_id = $1 AND a.act = 'schedule' ORDER BY a.policy_act_id DESC LIMIT 1",
+		   false, 2, types, values, nulls);
 }

@@ -48,9 +48,23 @@ extern LrDocument *lr_document_load(int document_id);
 extern LrDocument *lr_document_newest(const char *kind, const char *name);
 extern int	lr_document_publish(const char *kind, const char *name, Datum document, const char *reason);
 
-/* Records what a person did with a policy or document; ids of 0 are null. */
-extern void lr_record_subject_act(const char *act, const char *subject, const char *reason, Oid current_user);
-extern void lr_record_act(const char *act, int policy_id, int policy_version_id, int document_id, int previous_version_id, const char *reason,
-						  Oid current_user);
+/* What a person did with a policy or a document; ids of 0 and pointers of NULL are null. */
+typedef struct LrAct
+{
+	const char *act;
+	int			policy_id;
+	int			policy_version_id;
+	int			document_id;
+	int			previous_version_id;
+	const char *draft;
+	const char *subject;		/* what it is about, if that is neither a policy nor a document */
+	TimestampTz effective_at;	/* of acts that change which version decides */
+	const char *overridden;		/* which checks it went past: then it was forced */
+	const char *reason;
+	Oid			current_user;	/* who called, before the owner's identity was taken */
+} LrAct;
+
+extern void lr_record_act(const LrAct *act);
+extern void lr_record_due_activation(int policy_id, int previous_version_id);
 
 #endif

@@ -47,7 +47,7 @@ BEGIN
         jsonb_build_object('name', 'rest', 'when', 'true', 'outcome', 'rejected', 'reason', 'x'))), 'test');
     RETURN leadroute.activate_policy('policy_members');
 END $$;
-CREATE VIEW decided AS SELECT k.key::int AS id, d.rule FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id) WHERE t.relation = 'leads'::regclass;
+CREATE VIEW decided AS SELECT CASE WHEN t.relation = 'leads'::regclass THEN k.key::int END AS id, d.rule FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id) WHERE t.relation = 'leads'::regclass;
 SELECT dated((now() - interval '1 minute')::text, (now() + interval '1 day')::text) > 0 AS in_effect;
 INSERT INTO leads VALUES (1, 'DE'), (2, 'FR'), (3, NULL);
 SELECT dated((now() + interval '1 day')::text, NULL) > 0 AS not_yet;

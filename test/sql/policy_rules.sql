@@ -13,7 +13,7 @@ $$;
 CREATE TABLE leads (id integer PRIMARY KEY, country text, region text, company_size integer, seats text);
 SELECT leadroute.attach_table('leads', policy => 'policy_rules') > 0 AS attached;
 CREATE VIEW decided AS
-    SELECT k.key::int AS id, d.outcome, d.reason_code, d.rule,
+    SELECT CASE WHEN t.relation = 'leads'::regclass THEN k.key::int END AS id, d.outcome, d.reason_code, d.rule,
            (SELECT string_agg(format('%s raised %s', r.rule ->> 'name', x ->> 'sqlstate'), '; ' ORDER BY n)
             FROM jsonb_array_elements(p.output -> 'errors') WITH ORDINALITY AS e (x, n)
                 JOIN leadroute.policy_rules r ON r.policy_version_id = v.policy_version_id AND r.rule_no = (x ->> 'rule_no')::int) AS errors

@@ -23,6 +23,7 @@ INSERT INTO leads (email, country, consent) VALUES ('x@acme.example', 'DE', true
 INSERT INTO visits VALUES ('a', 'x@acme.example'), ('b', 'y@acme.example');
 CREATE FUNCTION agent(lead jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN '{}'::jsonb;
 SELECT leadroute.register_agent('old', '1', '{work}', 'agent(jsonb)');
+SELECT leadroute.create_draft('default', 'draft');
 });
 
 # How to reach each C function; a new one has to be added here. Not asked are the function that answers in any case, and the
@@ -60,10 +61,12 @@ y@acme.example
 	rebuild_version_rule_index => [ q{SELECT leadroute.rebuild_rule_index('default')} ],
 	activate_policy => [ q{SELECT leadroute.activate_policy('default', 1)} ],
 	rollback_policy => [ q{SELECT leadroute.rollback_policy('default')} ],
-	match_version_rules => [ q{SELECT leadroute.match_version_rules(1, '{}', true)}, q{SELECT leadroute.match_rules('default', 1, '{}')} ],
-	measure_version_rules => [ q{SELECT leadroute.measure_version_rules(1, '{}', 1, true)}, q{SELECT leadroute.measure_rules('default', 1, 'leads')} ],
-	version_rule_index => [ q{SELECT leadroute.version_rule_index(1)} ],
-	rebuild_version_rule_index => [ q{SELECT leadroute.rebuild_version_rule_index(1)} ],
+	cancel_activation => [ q{SELECT leadroute.cancel_activation('default')} ],
+	approve_policy => [ q{SELECT leadroute.approve_policy('default', 1)} ],
+	require_approval => [ q{SELECT leadroute.require_approval('default', true, 'x')} ],
+	publish_draft => [ q{SELECT leadroute.publish_draft('draft', 'x')} ],
+	discard_draft => [ q{SELECT leadroute.discard_draft('draft')} ],
+	moved => [ q{SELECT * FROM leadroute.document_differences('{"rules": [{"name": "a"}]}', '{"rules": [{"name": "a"}]}')} ],
 	publish_scorecard => [ q{SELECT leadroute.publish_scorecard('x', document, '') FROM leadroute.documents WHERE kind = 'scorecard'} ],
 	publish_jurisdictions => [ q{SELECT leadroute.publish_jurisdictions('x', document, '') FROM leadroute.documents WHERE kind = 'jurisdictions'} ],
 	register_agent => [ q{SELECT leadroute.register_agent('new', '1', '{work}', 'agent(jsonb)')} ],
