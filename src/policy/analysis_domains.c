@@ -330,7 +330,7 @@ link_members(LrAnalysis *analysis)
 			columns[n++] = column;
 		}
 		if (asked && n > 1)
-			add_link(analysis, columns, n, list_make2(something, nothing));
+			add_link(analysis, columns, n, list_make2(nothing, something));
 	}
 }
 

@@ -26,6 +26,9 @@ static bool asks_too_early(LrAnalysis *analysis, const LrSubject *subject, const
 static bool find_always_true(LrAnalysis *analysis, LrSubject *subject, bool last);
 static void find_true_part(LrAnalysis *analysis, LrSubject *subject, int part);
 static bool covers_everything(LrAnalysis *analysis, const LrSubject *subject);
+static bool are_covered(LrAnalysis *analysis, const LrSet **region, LrBox **boxes, int n);
+static LrBox **boxes_of(List *list);
+static void require_values(const LrFormula *formula, const LrSet **region);
 static bool only_tests_null(const LrFormula *formula);
 static void column_names(LrAnalysis *analysis, const LrFormula *formula, StringInfo names);
 static bool is_shadowed(LrAnalysis *analysis, int number, Bitmapset **used);
@@ -181,23 +184,53 @@ find_always_true(LrAnalysis *analysis, LrSubject *subject, bool last)
 static bool
 covers_everything(LrAnalysis *analysis, const LrSubject *subject)
 {
-	LrBox	  **all = analysis->boxes;
-	int		   *candidates = palloc(sizeof(int) * subject->nboxes);
-	bool		uncovered;
-
 	for (int i = 0; i < subject->nboxes; i++)
 	{
 		if (subject->boxes[i]->n == 0)
 			return true;
-		candidates[i] = i;
 	}
-	if (subject->nboxes < 2)
-		return false;
-	analysis->boxes = subject->boxes;
+	return subject->nboxes > 1 &&
+		are_covered(analysis, lr_region_of(analysis, palloc0(sizeof(LrBox))), subject->boxes, subject->nboxes);
+}
+
+/* Tells whether boxes cover a region. */
+static bool
+are_covered(LrAnalysis *analysis, const LrSet **region, LrBox **boxes, int n)
+{
+	LrBox	  **all = analysis->boxes;
+	int		   *candidates = palloc(sizeof(int) * n);
+	bool		uncovered;
+
+	for (int i = 0; i < n; i++)
+		candidates[i] = i;
+	analysis->boxes = boxes;
 	analysis->budget = analysis->whole_budget;
-	uncovered = lr_find_uncovered(analysis, lr_region_of(analysis, palloc0(sizeof(LrBox))), candidates, subject->nboxes, NULL, NULL, NULL);
+	uncovered = lr_find_uncovered(analysis, region, candidates, n, NULL, NULL, NULL);
 	analysis->boxes = all;
 	return !uncovered && analysis->budget >= 0;
+}
+
+static LrBox **
+boxes_of(List *list)
+{
+	LrBox	  **boxes = palloc(sizeof(LrBox *) * list_length(list));
+	ListCell   *cell;
+
+	foreach(cell, list)
+		boxes[foreach_current_index(cell)] = lfirst(cell);
+	return boxes;
+}
+
+/* Leaves of a region what has a value in all columns that a formula compares. */
+static void
+require_values(const LrFormula *formula, const LrSet **region)
+{
+	ListCell   *cell;
+
+	if (formula->kind == LR_FORMULA_ATOM)
+		region[formula->column->number] = lr_set_intersection(region[formula->column->number], formula->column->values);
+	foreach(cell, formula->arguments)
+		require_values(lfirst(cell), region);
 }
 
 /* Reports a part that is not false for any lead: country <> 'DE' OR country <> 'AT'. */
@@ -208,6 +241,8 @@ find_true_part(LrAnalysis *analysis, LrSubject *subject, int part)
 	bool		exact = true;
 	bool		expected;
 	ListCell   *cell;
+	List	   *boxes;
+	const LrSet **region;
 	LrWitness	witness;
 	LrFinding  *finding;
 	StringInfoData names;
@@ -220,7 +255,11 @@ find_true_part(LrAnalysis *analysis, LrSubject *subject, int part)
 		if (asks_too_early(analysis, subject, lfirst(cell)) || lr_region_possible(analysis, region_seen(analysis, subject, lfirst(cell))))
 			return;
 	}
-	if (!exact)
+	/* what is never false may still be null: IN (1, NULL) */
+	boxes = lr_formula_boxes(formula, true, &exact);
+	region = region_seen(analysis, subject, palloc0(sizeof(LrBox)));
+	require_values(formula, region);
+	if (boxes == NIL || !exact || !are_covered(analysis, region, boxes_of(boxes), list_length(boxes)))
 		return;
 	/* of an output whose values are known somebody may well ask for all */
 	expected = formula->kind == LR_FORMULA_ATOM && formula->column->base->fact >= LR_N_ATTRIBUTES;

@@ -62,6 +62,7 @@ static bool has_document(const LrSet **region, const LrBase *base);
 static Pick pick_value(LrAnalysis *analysis, const LrSet **region, const LrBase *base, const char **value);
 static Pick pick_text(const LrSet **region, const LrBase *base, const char **value);
 static bool fits_all(const LrSet **region, const LrBase *base, char *text);
+static bool asks_nothing(const LrColumn *column, const LrSet *set);
 static int32 pick_cell(const LrColumn *column, const LrSet *set);
 static const Override *override_of(List *overrides, const LrBase *base);
 static void call_input(void *argument);
@@ -313,7 +314,7 @@ pick_text(const LrSet **region, const LrBase *base, const char **value)
 		const LrColumn *column = lfirst(each);
 		const LrSet *set = region[column->number];
 
-		if (lr_set_equal(set, column->universe) && lr_set_overlaps(set, column->nulls))
+		if (asks_nothing(column, set))
 			continue;
 		/* constants before what lies between them */
 		for (int constants = 1; constants >= 0; constants--)
@@ -409,6 +410,14 @@ call_input(void *argument)
 	cast->value = OidInputFunctionCall(function, cast->text, parameter, -1);
 }
 
+/* Tells whether a set asks for nothing, but perhaps that there is a document. */
+static bool
+asks_nothing(const LrColumn *column, const LrSet *set)
+{
+	return lr_set_overlaps(set, lr_set_of(LR_CELL_NOTHING, LR_CELL_ABSENT)) && lr_set_contains(set, column->values) &&
+		(lr_set_equal(set, column->universe) || lr_set_has(set, LR_CELL_ABSENT));
+}
+
 /* Chooses a cell of a set: nothing where anything will do, otherwise a constant, then what lies between, then what is none. */
 static int32
 pick_cell(const LrColumn *column, const LrSet *set)
@@ -416,13 +425,8 @@ pick_cell(const LrColumn *column, const LrSet *set)
 	int32		between = -1;
 	static const int32 special[] = {LR_CELL_ABSENT, LR_CELL_JSON_NULL, LR_CELL_NOTHING, LR_CELL_ERROR};
 
-	if (lr_set_equal(set, column->universe))
-	{
-		if (lr_set_has(set, LR_CELL_ABSENT))
-			return LR_CELL_ABSENT;
-		if (lr_set_has(set, LR_CELL_NOTHING))
-			return LR_CELL_NOTHING;
-	}
+	if (asks_nothing(column, set))
+		return lr_set_has(set, LR_CELL_ABSENT) ? LR_CELL_ABSENT : LR_CELL_NOTHING;
 	if (column->usual)
 	{
 		int32		cell = lr_column_cell(column, (LrPoint) {.text = unconstify(char *, column->usual)});

@@ -105,7 +105,7 @@ SELECT finding, severity, rule, witness FROM leadroute.analyse_document(rules('s
 SELECT finding, severity, rule, witness, shown FROM findings(rules('country = ''DE'' AND country = ''AT''', 'company_size > 10 AND company_size < 5', 'company_size = 10.5', '1 = 2', 'country < ''''',
     'country = ''DE'' AND consent AND NOT consent', 'company_size > 4 AND company_size < 5', 'region = NULL', 'country NOT IN (''A'', NULL)', 'true')) WHERE finding LIKE 'always%';
 SELECT finding, severity, rule, witness, shown FROM findings(rules('country <> ''DE'' OR country <> ''AT''', 'company_size > 3 OR company_size < 5', 'country IS NOT NULL', 'consent OR NOT consent',
-    'coalesce(consent, true)', 'region = ''X'' AND company_size >= -2147483648', 'region IS NULL OR region IS NOT NULL', 'language = ''de''')) WHERE finding LIKE 'always%';
+    'coalesce(consent, true)', 'region = ''X'' AND company_size >= -2147483648', 'region IS NULL OR region IS NOT NULL', 'company_size IN (1, NULL)', 'language = ''de''')) WHERE finding LIKE 'always%';
 SELECT finding, rule, detail FROM leadroute.analyse_document(rules('country <> ''DE'' OR country <> ''AT''', 'country = ''DE'' AND country = ''AT''', 'validateContact.status = ''valid''', 'true', 'consent')) WHERE finding LIKE 'always%';
 SELECT finding, severity, rule, other_rule, witness, detail FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "validateContact", "stop_when": [
     {"when": "country = ''DE'' AND country = ''FR''", "outcome": "rejected", "reason": "x"}, {"when": "region IS NULL OR region IS NOT NULL", "outcome": "rejected", "reason": "x"}]},
