@@ -110,6 +110,15 @@ SELECT rule, hits FROM leadroute.match_rules('policy_flags', NULL, '{"flags.poli
 SELECT leadroute.match_rules('policy_flags', NULL, '{"flags.policy_flags_never_read": true}');
 SELECT leadroute.match_rules('policy_flags', NULL, '{"flags.policy_flags_form": "yes"}');
 
+-- a lead that is only evaluated has the flags that it is given; others are as they are, and it is in no share but that of everybody
+SELECT name, enabled, share < 1 AS shared, segment FROM leadroute.feature_flags WHERE name LIKE 'policy_flags_%' ORDER BY name;
+SELECT outcome, rule FROM leadroute.evaluate_policy('policy_flags', '{"country": "DE", "flags.policy_flags_form": true}');
+SELECT outcome, rule FROM leadroute.evaluate_policy('policy_flags', '{"country": "DE", "flags.policy_flags_form": false}');
+SELECT outcome, rule FROM leadroute.evaluate_policy('policy_flags', '{"country": "DE"}');
+-- a backtest has those that were recorded, whatever they are now: under its own version the same rules decide
+SELECT from_rule = to_rule AS same_rule, sum(leads) > 600 AS many, sum(unavailable) AS unavailable
+FROM leadroute.backtest_policy('policy_flags', (SELECT max(policy_version) FROM leadroute.decisions WHERE policy = 'policy_flags'), '-infinity') GROUP BY 1;
+
 -- evidence of version 1, without flags, is read and verified as before
 SELECT leadroute.publish_policy('policy_flags', '{"leadroute": 1, "steps": [{"capability": "assignOwner"}], "rules": [{"name": "all", "when": "country IS NULL", "outcome": "nurture", "reason": "old"}]}', 'test');
 SELECT leadroute.activate_policy('policy_flags');
