@@ -64,7 +64,8 @@ lr_settings_enter(const char *timezone)
 void
 lr_read_only_enter(void)
 {
-	set("transaction_read_only", "on");
+	/* this one cannot be saved as others are, from version 16 on; as SET LOCAL it ends with the nest, too */
+	(void) set_config_option("transaction_read_only", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /* Gives the session its own settings back, also from what an agent set meanwhile. */

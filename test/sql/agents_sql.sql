@@ -44,7 +44,7 @@ SELECT leadroute.register_agent('none', '1', '{}', 'estimate(jsonb)');
 SELECT leadroute.register_agent('none', '1', '{x,NULL}', 'estimate(jsonb)');
 SELECT leadroute.register_agent('two words', '1', '{x}', 'estimate(jsonb)');
 SELECT leadroute.register_agent('none', '', '{x}', 'estimate(jsonb)');
-SELECT leadroute.register_agent('theirs', '1', '{x}', 'pg_catalog.jsonb_strip_nulls(jsonb)');
+SELECT leadroute.register_agent('theirs', '1', '{x}', 'pg_catalog.jsonb_pretty(jsonb)');
 SELECT leadroute.register_agent('avg', '1', '{x}', 'pg_catalog.to_jsonb(anyelement)');
 SELECT leadroute.deprecate_agent('nobody', '1');
 SELECT leadroute.deprecate_agent('validateContact', '1');
