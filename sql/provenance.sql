@@ -224,7 +224,7 @@ COMMENT ON COLUMN leadroute.provenance.as_of IS 'The moment of the decision.';
 COMMENT ON COLUMN leadroute.provenance.step_no IS 'Place in the policy, from 1.';
 COMMENT ON COLUMN leadroute.provenance.agent IS 'The agent''s name in the registry.';
 COMMENT ON COLUMN leadroute.provenance.model IS 'The document that the step used, as name@version; null if it uses none.';
-COMMENT ON COLUMN leadroute.provenance.status IS 'done, failed, or skipped (the run had ended, or a step that it needs was not done).';
+COMMENT ON COLUMN leadroute.provenance.status IS 'done, failed, or skipped (the run had ended, a step that it needs was not done, or its flag was off).';
 COMMENT ON COLUMN leadroute.provenance.sqlstate IS 'Of a failure: what was raised.';
 COMMENT ON COLUMN leadroute.provenance.place IS 'Of a failure: what raised it, a code or a name of the policy''s.';
 COMMENT ON COLUMN leadroute.provenance.input_digest IS 'SHA-256, in hex, over what the record holds of the step''s inputs; null of a skipped step.';
