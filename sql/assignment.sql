@@ -44,13 +44,13 @@ COMMENT ON COLUMN leadroute.pool_members.owner_id IS 'See owners.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.pool_members
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
--- Foreign keys in all but one respect: pg_restore -j loads the tables of an extension in any order, so a restore, which turns
--- row_security off as no other session does, is not checked. A member without owner or pool gets no leads.
+-- Foreign keys in all but one respect: pg_restore -j loads the tables of an extension in any order, so a restore is
+-- not checked. A member without owner or pool gets no leads.
 CREATE FUNCTION leadroute.check_member() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF current_setting('row_security') = 'off' THEN
+    IF leadroute.restoring() THEN
         RETURN NULL;
     END IF;
     PERFORM FROM leadroute.pools p WHERE p.pool_id = NEW.pool_id FOR KEY SHARE;

@@ -37,3 +37,13 @@ CREATE FUNCTION leadroute.configuration_changed() RETURNS trigger
     AS 'MODULE_PATHNAME', 'leadroute_configuration_changed';
 COMMENT ON FUNCTION leadroute.configuration_changed() IS
     'Statement trigger of the configuration tables: tells all sessions to read the configuration anew at their next statement. Raises 39P01 when called in any other way.';
+
+-- A restore brings what was, in any order: triggers that check or stamp rows leave it alone. What pg_dump writes turns row_security
+-- off; anybody could, so who restores also has to be who could write without the trigger.
+CREATE FUNCTION leadroute.restoring() RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT current_setting('row_security') = 'off' AND pg_has_role(session_user, current_user, 'MEMBER');
+$$;
+COMMENT ON FUNCTION leadroute.restoring() IS
+    'Whether rows come from a dump. Part of triggers that run as the owner of the extension: true where row_security is off and the session''s user is a superuser or a member of that owner.';

@@ -139,7 +139,7 @@ COMMENT ON FUNCTION leadroute.policy_mistakes(jsonb) IS
 CREATE FUNCTION leadroute.publish_policy(name text, document jsonb, reason text, force boolean DEFAULT false) RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_policy';
 COMMENT ON FUNCTION leadroute.publish_policy(text, jsonb, text, boolean) IS
-    'Publishes a document as the next version of a policy, immutable from then on, and not yet active. Returns the version number. A document equal to the newest version, dependencies included, gives that version again. force: also where the document''s tests fail; that is on record, and needs a reason. Raises 22023 with every mistake and its place in the detail, 55000 if tests fail.';
+    'Publishes a document as the next version of a policy, immutable from then on, and not yet active. Returns the version number. A document equal to the newest version, dependencies included, gives that version again. force: also where the document''s tests fail; that is on record. Raises 22023 with every mistake and its place in the detail, or without a reason, 55000 if tests fail.';
 
 CREATE FUNCTION leadroute.approve_policy(name text, version integer, reason text DEFAULT '') RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_approve_policy';
@@ -149,13 +149,13 @@ COMMENT ON FUNCTION leadroute.approve_policy(text, integer, text) IS
 CREATE FUNCTION leadroute.require_approval(name text, required boolean, reason text) RETURNS boolean
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_require_approval';
 COMMENT ON FUNCTION leadroute.require_approval(text, boolean, text) IS
-    'Says whether versions of a policy become active only when they are approved. What is active stays so. Returns whether that changed anything. Raises 42704 if there is no such policy, 22023 without a reason, 55000 if a version without approval is scheduled.';
+    'Says whether versions of a policy become active only when they are approved. What is active stays so. To require it no longer counts as forced. Returns whether that changed anything. Raises 42704 if there is no such policy, 22023 without a reason, 55000 if a version without approval is scheduled, or decides as a canary.';
 
 CREATE FUNCTION leadroute.activate_policy(name text, version integer DEFAULT NULL, reason text DEFAULT '', at timestamptz DEFAULT NULL, force boolean DEFAULT false)
     RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_activate_policy';
 COMMENT ON FUNCTION leadroute.activate_policy(text, integer, text, timestamptz, boolean) IS
-    'Makes a version the one that decides, from the next statement of every session on. version: null for the newest. at: from that moment on; no process has to run then. force: also without a required approval; that is on record, and needs a reason. Returns the version number. Raises 42704 if there is none, 55000 if an agent of it is retired, it reads a protected attribute without a justification, it needs an approval, or an activation is scheduled already, 22023 for a moment that is past.';
+    'Makes a version the one that decides, from the next statement of every session on. version: null for the newest; one that is active changes and records nothing. at: from that moment on; no process has to run then. force: also without a required approval; that is on record, and needs a reason. Returns the version number. Raises 42704 if there is none, 55000 if an agent of it is retired, it reads a protected attribute without a justification, it needs an approval, or an activation is scheduled already, 22023 for a moment that is past.';
 
 CREATE FUNCTION leadroute.cancel_activation(name text, reason text DEFAULT '') RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_cancel_activation';
@@ -300,7 +300,7 @@ COMMENT ON COLUMN leadroute.policy_history.client_address IS 'From where; null f
 CREATE VIEW leadroute.forced_acts AS
     SELECT h.at, h.act, h.name, h.version, h.overridden, h.reason, h.session_user_name, h.current_user_name, h.application, h.client_address
     FROM leadroute.policy_history h WHERE h.forced;
-COMMENT ON VIEW leadroute.forced_acts IS 'What was done past a check that refused it: failed tests, a newer active version, a missing approval.';
+COMMENT ON VIEW leadroute.forced_acts IS 'What was done past a check that refused it: failed tests, a newer active version, a missing approval, or that one is required.';
 COMMENT ON COLUMN leadroute.forced_acts.overridden IS 'What it went past.';
 COMMENT ON COLUMN leadroute.forced_acts.reason IS 'Why, as the caller said.';
 COMMENT ON COLUMN leadroute.forced_acts.session_user_name IS 'Who had logged in.';

@@ -80,13 +80,12 @@ COMMENT ON COLUMN leadroute.draft_tests.lead IS 'A lead, by attribute. Use made-
 COMMENT ON COLUMN leadroute.draft_tests.expect IS 'What has to become of it.';
 COMMENT ON COLUMN leadroute.draft_tests.others IS 'Further members, as in draft_rules.';
 
--- Who made a draft, and whether it was checked, is not typed. A restore, which turns row_security off as no other session does,
--- brings what was.
+-- Who made a draft, and whether it was checked, is not typed. A restore brings what was.
 CREATE FUNCTION leadroute.stamp_draft() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF current_setting('row_security') = 'off' THEN
+    IF leadroute.restoring() THEN
         RETURN NEW;
     END IF;
     IF TG_OP = 'INSERT' THEN
@@ -118,7 +117,7 @@ DECLARE
     touched text[];
     missing text;
 BEGIN
-    IF current_setting('row_security') = 'off' THEN
+    IF leadroute.restoring() THEN
         RETURN NULL;
     END IF;
     IF TG_OP = 'INSERT' THEN
@@ -346,7 +345,7 @@ COMMENT ON FUNCTION leadroute.check_draft(text) IS
 CREATE FUNCTION leadroute.publish_draft(draft text, reason text, force boolean DEFAULT false) RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_publish_draft';
 COMMENT ON FUNCTION leadroute.publish_draft(text, text, boolean) IS
-    'Publishes a draft as the next version of its policy, as publish_policy() does a document; the draft stays, and is then based on that version. force: also over a newer active version than the draft is based on, and with failing tests; that is on record, and needs a reason. Returns the version number. Raises 42704 if there is no such draft, 22023 with every mistake, 55000 with what both sides changed if a newer version is active, or if tests fail.';
+    'Publishes a draft as the next version of its policy, as publish_policy() does a document; the draft stays, and is then based on that version. force: also over a newer active version than the draft is based on, and with failing tests; that is on record. Returns the version number. Raises 42704 if there is no such draft, 22023 with every mistake, or without a reason, 55000 with what both sides changed if a newer version is active, or if tests fail.';
 
 -- What a draft has to be compared with: the version that it is based on, and the active one where that is newer.
 CREATE FUNCTION leadroute.draft_sides(draft text, OUT base jsonb, OUT active jsonb, OUT document jsonb, OUT newer_version_id integer)

@@ -203,7 +203,7 @@ COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, or pendi
 COMMENT ON COLUMN leadroute.decisions.mode IS 'routed; canary: by the candidate of a trial; observed: beside another router, that acts; shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.decisions.note IS 'The reason that was given with route_lead() or route_leads().';
 COMMENT ON COLUMN leadroute.decisions.routed_by IS 'The user whose statement it was.';
-COMMENT ON COLUMN leadroute.decisions.turn IS 'The turn drawn from the pool''s sequence.';
+COMMENT ON COLUMN leadroute.decisions.turn IS 'The turn drawn from the pool''s sequence; of modes shadow and observed none was drawn: it is that of the decision beside it, or one that the lead''s id names.';
 COMMENT ON COLUMN leadroute.decisions.current IS 'True for the decision that holds, also after the lead was closed.';
 COMMENT ON COLUMN leadroute.decisions.supersedes IS 'The decision that it replaced; null for a lead''s first.';
 COMMENT ON COLUMN leadroute.decisions.superseded_by IS 'The decision that replaced it.';
@@ -375,8 +375,9 @@ BEGIN
                 'because: ' || (s.output ->> 'reason'))
             WHEN s.capability = 'enrichWithFirmographicData' THEN concat_ws('; ', s.output ->> 'status',
                 'filled: ' || (SELECT string_agg(c, ', ') FROM jsonb_array_elements_text(s.output -> 'filled') AS c))
-            WHEN s.capability = 'computeLeadScore' THEN format('score %s%s (from %s)', s.output ->> 'score', coalesce(', tier ' || (s.output ->> 'tier'), ''), s.output ->> 'base')
+            WHEN s.capability = 'computeLeadScore' THEN format('score %s%s%s', s.output ->> 'score', coalesce(', tier ' || (s.output ->> 'tier'), ''), ' (from ' || (s.output ->> 'base') || ')')
             WHEN s.capability = 'assignOwner' THEN concat_ws('; ', coalesce('rule ' || quote_literal(d.rule), 'no rule holds'),
+                'only one should hold, and rules ' || (SELECT string_agg(h, ', ') FROM jsonb_array_elements_text(s.output -> 'hits') AS h) || ' do',
                 (SELECT string_agg(format('rule %s raised %s', x ->> 'rule_no', x ->> 'sqlstate'), ', ') FROM jsonb_array_elements(s.output -> 'errors') AS x))
             ELSE s.output::text END;
         RETURN NEXT format('  %s. %s (%s@%s%s): %s', s.step_no, s.capability, s.agent, s.agent_version, coalesce(', model ' || s.model, ''), detail);

@@ -56,7 +56,7 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 	lr_policy_lock(name, false, &row);
 	version_id = find_version(&row, name, PG_ARGISNULL(1), PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
 	lr_policy_check_usable(version_id, name);
-	if (version_id != row.active)
+	if (version_id != row.active || (!now && row.scheduled))
 	{
 		act.overridden = lr_policy_check_approved(&row, version_id, name, force);
 		if (now)
@@ -188,11 +188,18 @@ leadroute_require_approval(PG_FUNCTION_ARGS)
 	Oid			types[] = {INT4OID, BOOLOID};
 	Datum		values[2];
 	LrPolicyRow row;
+	int			canary;
 
 	lr_require_reason(true, act.reason);
 	lr_policy_lock(name, false, &row);
 	if (row.approval_required == required)
 		PG_RETURN_BOOL(false);
+	canary = required ? lr_trial_canary(row.policy_id) : 0;
+	if (canary && !is_approved(canary))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("version %d of policy \"%s\" decides as a canary without an approval", version_number(canary), name),
+				errhint("Approve it with leadroute.approve_policy(), or end the trial with leadroute.abort_trial(), first."));
 	if (required && row.scheduled && !is_approved(row.scheduled))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -204,6 +211,8 @@ leadroute_require_approval(PG_FUNCTION_ARGS)
 	lr_sql("UPDATE leadroute.policies SET approval_required = $2 WHERE policy_id = $1", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 	act.policy_id = row.policy_id;
+	/* from now on versions become active past a check that there was */
+	act.overridden = required ? NULL : "required approval";
 	lr_record_act(&act);
 	PG_RETURN_BOOL(true);
 }
@@ -415,12 +424,18 @@ is_approved(int version_id)
 	return approved;
 }
 
+/* Returns the number of a version, also of one that cannot be used any more. */
 static int
 version_number(int version_id)
 {
-	LrPolicy   *policy = lr_policy_hold(version_id);
-	int			version = policy->version;
+	LrIdentity	identity;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(version_id)};
+	int			version = 0;
 
-	lr_policy_release(policy);
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT version FROM leadroute.policy_versions WHERE policy_version_id = $1", true, 1, types, values, NULL) > 0)
+		version = lr_sql_int32(0, 1, 0);
+	lr_sql_end(&identity);
 	return version;
 }

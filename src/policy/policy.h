@@ -246,6 +246,7 @@ extern List *lr_trials_running(void);
 extern LrSide lr_trial_side(const LrTrial *trial, const struct LrRun *run);
 extern bool lr_trial_end(int trial_id, const char *how, const char *reason);
 extern void lr_trial_end_with_baseline(int policy_id, Oid caller);
+extern int	lr_trial_canary(int policy_id);
 
 /* bounds.c */
 extern void lr_bounds_read(LrTrial *trial, json_t *bounds, LrMistakes *mistakes);

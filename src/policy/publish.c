@@ -113,7 +113,7 @@ leadroute_discard_draft(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Checks a document and stores it as the next version of a policy. Returns the version's number. draft: NULL, or where it comes from. */
+/* Checks a document and stores it, with the reason, as the next version of a policy. Returns the version's number. draft: NULL, or where it comes from. */
 static int
 publish(const char *name, Datum document, const char *reason, bool force, const Draft *draft)
 {
@@ -130,7 +130,7 @@ publish(const char *name, Datum document, const char *reason, bool force, const 
 	int			version_id;
 	int			version;
 
-	lr_require_reason(force, reason);
+	lr_require_reason(true, reason);
 	initStringInfo(&overridden);
 	/* before the work, and, when the policy is locked, once more */
 	if (draft)

@@ -56,6 +56,8 @@ static LrTrial *load_trial(uint64 row);
 static int	start(const Start *given);
 static void check_segment(const Start *given, int candidate_version_id);
 static int	version_by_number(int policy_id, const char *policy, int version);
+static void end_running(const Running *trial, const char *how, const char *reason);
+static void refuse_old_snapshot(void);
 static void record(const char *act, const Running *trial, const char *reason, Oid caller);
 static bool find_running(int policy_id, Running *found);
 static Running require_running(const char *policy);
@@ -300,7 +302,8 @@ leadroute_change_share(PG_FUNCTION_ARGS)
 	values[0] = Int32GetDatum(trial.trial_id);
 	values[1] = PG_GETARG_DATUM(1);
 	lr_sql_begin(&identity);
-	lr_sql("UPDATE leadroute.policy_trials SET share = $2 WHERE trial_id = $1", false, 2, types, values, NULL);
+	if (lr_sql("UPDATE leadroute.policy_trials SET share = $2 WHERE trial_id = $1", false, 2, types, values, NULL) == 0)
+		refuse_old_snapshot();
 	lr_sql_end(&identity);
 	record("change_share", &trial, text_to_cstring(PG_GETARG_TEXT_PP(2)), caller);
 	PG_RETURN_VOID();
@@ -319,7 +322,7 @@ leadroute_promote_candidate(PG_FUNCTION_ARGS)
 	lr_refuse_nulls(fcinfo);
 	trial = require_running(lr_checked_name(PG_GETARG_DATUM(0), "policy"));
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	(void) lr_trial_end(trial.trial_id, "promoted", reason);
+	end_running(&trial, "promoted", reason);
 	record("promote_candidate", &trial, reason, caller);
 
 	/* as the caller, who needs all that it takes to activate a version */
@@ -344,7 +347,7 @@ leadroute_abort_trial(PG_FUNCTION_ARGS)
 	lr_refuse_nulls(fcinfo);
 	trial = require_running(lr_checked_name(PG_GETARG_DATUM(0), "policy"));
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	(void) lr_trial_end(trial.trial_id, "aborted", reason);
+	end_running(&trial, "aborted", reason);
 	record("abort_trial", &trial, reason, caller);
 	PG_RETURN_VOID();
 }
@@ -358,8 +361,44 @@ lr_trial_end_with_baseline(int policy_id, Oid caller)
 
 	if (!find_running(policy_id, &trial))
 		return;
-	(void) lr_trial_end(trial.trial_id, "aborted", reason);
+	end_running(&trial, "aborted", reason);
 	record("abort_trial", &trial, reason, caller);
+}
+
+/* Returns the id of the version that a policy's canary, if it has one, gives leads to; 0 for none. The caller holds the policy's lock. */
+int
+lr_trial_canary(int policy_id)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(policy_id)};
+	int			version_id = 0;
+
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT candidate_version_id FROM leadroute.policy_trials WHERE policy_id = $1 AND kind = 'canary' AND ended_at IS NULL",
+			   true, 1, types, values, NULL) > 0)
+		version_id = lr_sql_int32(0, 1, 0);
+	lr_sql_end(&identity);
+	return version_id;
+}
+
+/* Ends a trial that was found running while its policy is locked. */
+static void
+end_running(const Running *trial, const char *how, const char *reason)
+{
+	if (!lr_trial_end(trial->trial_id, how, reason))
+		refuse_old_snapshot();
+}
+
+/* Raises 40001 where a trial began after the snapshot that this transaction keeps: it is found, but cannot be changed. */
+static void
+refuse_old_snapshot(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("could not serialize access due to concurrent update"),
+			errdetail("The trial began after this transaction."),
+			errhint("The transaction might succeed if retried."));
 }
 
 static void

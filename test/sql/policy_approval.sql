@@ -36,6 +36,14 @@ SELECT state FROM leadroute.policy_version_states WHERE policy = 'policy_approva
 SET SESSION AUTHORIZATION regress_lr_anna;
 SELECT leadroute.create_draft('policy_approval');
 SELECT leadroute.load_draft('policy_approval', document('two'));
+-- a change is noted also of whoever pretends to restore a dump
+SET SESSION AUTHORIZATION regress_lr_dora;
+SET row_security = off;
+UPDATE leadroute.draft_rules SET note = 'by Dora' WHERE draft = 'policy_approval';
+INSERT INTO leadroute.draft_rules (draft, name, condition) VALUES ('policy_approval none', 'a', 'true');
+INSERT INTO leadroute.pool_members (pool_id, owner_id) VALUES (-1, -1);
+RESET row_security;
+SELECT authors, changed_by FROM leadroute.policy_drafts WHERE draft = 'policy_approval';
 SET SESSION AUTHORIZATION regress_lr_bert;
 UPDATE leadroute.draft_rules SET note = 'by Bert' WHERE draft = 'policy_approval';
 SELECT leadroute.publish_draft('policy_approval', 'second');
@@ -85,6 +93,10 @@ ROLLBACK;
 -- scheduled without an approval, and then required
 SET SESSION AUTHORIZATION regress_lr_carl;
 SELECT leadroute.require_approval('policy_approval', false, 'the audit is over');
+-- or deciding as a canary
+SELECT leadroute.start_canary('policy_approval', 3, 0) > 0 AS started;
+SELECT leadroute.require_approval('policy_approval', true, 'another audit');
+SELECT leadroute.abort_trial('policy_approval');
 SELECT leadroute.activate_policy('policy_approval', 3, 'tomorrow', now() + interval '1 day');
 SELECT leadroute.require_approval('policy_approval', true, 'another audit');
 SELECT leadroute.approve_policy('policy_approval', 3, 'fine');

@@ -44,6 +44,11 @@ SELECT jsonb_array_elements(leadroute.draft_document('policy_drafts') -> 'rules'
 INSERT INTO leadroute.draft_rules (draft, position, name, condition, pool)
     SELECT 'policy_drafts', avg(position), 'Hamburg', 'region = ''Hamburg''', 'policy_drafts one' FROM leadroute.draft_rules WHERE name IN ('Bavaria', 'Germany');
 SELECT r ->> 'name' AS name, r ->> 'author' AS author FROM jsonb_array_elements(leadroute.draft_document('policy_drafts') -> 'rules') AS r;
+-- once more, from a spreadsheet that was mended
+INSERT INTO leadroute.draft_rules AS r (draft, position, name, condition, pool) SELECT draft, position, name, 'region = ''HH''', pool FROM leadroute.draft_rules WHERE draft = 'policy_drafts' AND name = 'Hamburg'
+    ON CONFLICT (draft, position) DO UPDATE SET condition = excluded.condition;
+MERGE INTO leadroute.draft_rules r USING (VALUES ('Bavaria', 15)) AS s (name, priority) ON r.draft = 'policy_drafts' AND r.name = s.name WHEN MATCHED THEN UPDATE SET priority = s.priority;
+SELECT name, priority, condition FROM leadroute.draft_rules WHERE draft = 'policy_drafts' AND name IN ('Bavaria', 'Hamburg') ORDER BY position;
 -- what there is no draft for
 INSERT INTO leadroute.draft_rules (draft, name, condition) VALUES ('policy_drafts none', 'a', 'true');
 UPDATE leadroute.draft_rules SET draft = 'policy_drafts none' WHERE draft = 'policy_drafts' AND name = 'all';

@@ -103,6 +103,25 @@ FROM leadroute.decisions d CROSS JOIN moment m WHERE d.policy = 'policy_life' AN
 SELECT count(*) AS torn FROM (SELECT l.id / 10 FROM leads l JOIN leadroute.decisions d ON d.lead_id = leadroute.lead_of('leads', l.id::text) WHERE l.id >= 1000 GROUP BY 1 HAVING count(DISTINCT d.policy_version) > 1) t;
 SELECT DISTINCT v.verdict FROM leadroute.decisions d, leadroute.verify_decision(d.decision_id) v WHERE d.policy = 'policy_life';
 
+-- what is scheduled can be cancelled, too, if it could not decide any more
+SELECT leadroute.publish_scorecard('policy_life', '{"base": 1, "characteristics": []}', 'test') > 0 AS published;
+SELECT leadroute.publish_policy('policy_life', document('five') || '{"steps": [{"capability": "computeLeadScore", "scorecard": "policy_life"}, {"capability": "assignOwner"}]}', 'fifth');
+SELECT leadroute.activate_policy('policy_life', 5, 'next year', in_a_year());
+UPDATE leadroute.documents SET document = document || '{"base": 2}' WHERE name = 'policy_life';
+SELECT leadroute.cancel_activation('policy_life', 'the scorecard is gone');
+UPDATE leadroute.documents SET document = document || '{"base": 1}' WHERE name = 'policy_life';
+-- the active version is not scheduled behind another one without a word
+SELECT leadroute.activate_policy('policy_life', 1, 'for a year', in_a_year());
+DO $$
+BEGIN
+    PERFORM leadroute.activate_policy('policy_life', 4, 'and back', '2099-01-01');
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    RAISE WARNING '%', SQLERRM;
+END $$;
+SELECT leadroute.cancel_activation('policy_life');
+-- a version says why it was published
+SELECT leadroute.publish_policy('policy_life', document('six'), ' ');
+
 -- a table may not protect what a scheduled version reads
 SELECT leadroute.publish_policy('policy_life two', document('one'), 'first'),
        leadroute.publish_policy('policy_life two', jsonb_set(document('two'), '{rules,0,when}', '"language = ''de''"'), 'second'),

@@ -33,6 +33,7 @@ SELECT mode, current, superseded_by, count(*) FROM leadroute.decisions WHERE lea
 SELECT t.event, t.mode, count(*) FROM leadroute.lead_timeline t JOIN runs r ON r.run_id = t.decision_id GROUP BY 1, 2 ORDER BY 1;
 SELECT * FROM leadroute.reconcile('leads');
 SELECT sum(decisions) FROM leadroute.routing_metrics WHERE policy = 'policy_shadow';
+SELECT rule, decisions, decisions_by_version FROM leadroute.rule_coverage('policy_shadow', 1) UNION ALL SELECT rule, decisions, decisions_by_version FROM leadroute.rule_coverage('policy_shadow', 2);
 
 -- the same pool: the same turn and owner; another one: a turn that the lead's id names
 SELECT s.outcome, s.pool_id = b.pool_id AS same_pool, s.turn = b.turn AS same_turn, s.owner_id = b.owner_id AS same_owner, count(*)

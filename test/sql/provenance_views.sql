@@ -64,6 +64,13 @@ SELECT t.event, t.outcome, t.reason_code, t.owner, t.note, t.by_user = current_u
 SELECT sum(decisions) AS decisions, sum(assigned) AS assigned, sum(nurture) AS nurture, sum(rejected) AS rejected, sum(no_rule) AS no_rule, sum(quarantined) AS quarantined,
        bool_and(duration_us_median >= 0 AND duration_us_median <= duration_us_p95 AND duration_us_p95 <= duration_us_p99) AS percentiles, bool_and(decisions_per_second > 0) AS throughput
 FROM leadroute.routing_metrics WHERE policy = 'provenance_views';
+-- a scorecard of nothing but its base, and rules of which only one should hold
+SELECT leadroute.publish_scorecard('provenance_views', '{"characteristics": []}', 'test');
+SELECT leadroute.publish_policy('provenance_views', '{"leadroute": 1, "hit_policy": "unique", "steps": [{"capability": "computeLeadScore", "scorecard": "provenance_views"}, {"capability": "assignOwner"}],
+    "rules": [{"name": "one", "when": "true", "outcome": "nurture", "reason": "x"}, {"name": "two", "when": "false", "outcome": "nurture", "reason": "x"}, {"name": "three", "when": "true", "outcome": "nurture", "reason": "x"}]}', 'test');
+SELECT leadroute.activate_policy('provenance_views');
+INSERT INTO leads (external_id) VALUES ('unique');
+SELECT explained('unique');
 SELECT leadroute.explain_decision(-1);
 SELECT leadroute.entry_evidence('\x00', 1);
 
