@@ -166,13 +166,21 @@ run_guarded(LrBatch *batch, LrStep *step)
 	LrEvaluator *evaluator = batch->policy->evaluator;
 	StepOfBatch rest = {.batch = batch,.step = step};
 	int			sqlstate;
-	bool		done;
+	volatile bool done;
 
 	do
 	{
 		evaluator->guarded = true;
-		done = lr_guard(run_leads, &rest, &sqlstate);
-		evaluator->guarded = false;
+		/* the evaluator is kept for the session: what is raised on must not leave it without guards */
+		PG_TRY();
+		{
+			done = lr_guard(run_leads, &rest, &sqlstate);
+		}
+		PG_FINALLY();
+		{
+			evaluator->guarded = false;
+		}
+		PG_END_TRY();
 		if (!done)
 		{
 			clear_result(step, &batch->runs[rest.next]);
