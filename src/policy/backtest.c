@@ -401,7 +401,7 @@ repeat_step(LrStep *step, LrRun *run)
 	bool		recomputable = step->builtin && step->builtin->recomputable;
 	bool		lacking;
 
-	if (!lr_prerequisites_met(step, run))
+	if (!lr_step_wanted(step, run))
 		return false;
 	/* what was filled in then, and is not on record by value */
 	past->unavailable = bms_add_members(past->unavailable, run->missing);
