@@ -155,7 +155,7 @@ BEGIN
     RETURN QUERY SELECT m.* FROM leadroute.count_moves(id, NULL, coalesce(backtest_document.document, 'null'), backtest_document.since, backtest_document.until) m;
 END $$;
 COMMENT ON FUNCTION leadroute.backtest_document(text, jsonb, timestamptz, timestamptz) IS
-    'Decides the history of a policy again, as backtest_policy() does, under a document that nobody has published. Raises 42704 if there is no such policy, 22023 with every mistake of the document.';
+    'Decides the history of a policy again, as backtest_policy() does, under a document that nobody has published. Attributes that the record does not show are read from the rows of those tables only on which the caller has SELECT, and no row-level security; otherwise decisions that read them are unavailable. Raises 42704 if there is no such policy, 22023 with every mistake of the document.';
 
 CREATE FUNCTION leadroute.explain_rule(decision_id bigint, rule text)
     RETURNS TABLE (conjunct_no integer, condition text, truth text, sqlstate text, reads jsonb, note text)
@@ -194,7 +194,7 @@ BEGIN
         ), hits AS (
             SELECT e.policy_version_id, e.rule_no, count(*) AS n, max(e.as_of) AS last
             FROM leadroute.entries e
-            WHERE e.as_of >= now() - make_interval(days => days) AND e.rule_no IS NOT NULL
+            WHERE e.as_of >= now() - make_interval(days => days) AND e.rule_no IS NOT NULL AND e.mode <> 's'
               AND e.policy_version_id IN (SELECT v.policy_version_id FROM leadroute.policy_versions v
                                           WHERE v.policy_id = (SELECT w.policy_id FROM leadroute.policy_versions w WHERE w.policy_version_id = id))
             GROUP BY 1, 2
@@ -212,4 +212,4 @@ BEGIN
         ORDER BY r.rule_no;
 END $$;
 COMMENT ON FUNCTION leadroute.rule_coverage(text, integer, integer) IS
-    'Says what hits the rules of a version; version null: the active one. Returns a row for each rule, also for those that are switched off: its place in the document, from 0, its name, whether it is switched on, how many of the version''s tests it decides, how many decisions of the last days it made under any version of the policy, by its name, and how many under this version, superseded ones included, and when it last did in these days. Raises 22023 for days beyond 0 to 36500, 42704 and 55000 as run_policy_tests().';
+    'Says what hits the rules of a version; version null: the active one. Returns a row for each rule, also for those that are switched off: its place in the document, from 0, its name, whether it is switched on, how many of the version''s tests it decides, how many decisions of the last days it made under any version of the policy, by its name, and how many under this version, superseded ones included and shadows left out, and when it last did in these days. Raises 22023 for days beyond 0 to 36500, 42704 and 55000 as run_policy_tests().';
