@@ -22,6 +22,8 @@ SELECT leadroute.set_flag('');
 SELECT leadroute.set_flag(NULL);
 SELECT leadroute.set_flag('policy_flags_form', true, 2);
 SELECT leadroute.set_flag('policy_flags_form', true, 0.5, 'validateContact.status = ''valid''');
+CREATE TYPE stage AS ENUM ('new', 'open');
+SELECT leadroute.set_flag('policy_flags_form', true, 0.5, '(attributes->>''stage'')::policy_flags.stage >= ''open''::policy_flags.stage');
 SELECT leadroute.drop_flag('policy_flags_form');
 SET ROLE regress_lr_author;
 SELECT leadroute.set_flag('policy_flags_form');
