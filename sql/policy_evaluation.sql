@@ -155,7 +155,7 @@ BEGIN
     RETURN QUERY SELECT m.* FROM leadroute.count_moves(id, NULL, coalesce(backtest_document.document, 'null'), backtest_document.since, backtest_document.until) m;
 END $$;
 COMMENT ON FUNCTION leadroute.backtest_document(text, jsonb, timestamptz, timestamptz) IS
-    'Decides the history of a policy again, as backtest_policy() does, under a document that nobody has published. Raises 42704 if there is no such policy, 22023 with every mistake of the document.';
+    'Decides the history of a policy again, as backtest_policy() does, under a document that nobody has published. Attributes that the record does not show are read from the rows of those tables only on which the caller has SELECT, and no row-level security; otherwise decisions that read them are unavailable. Raises 42704 if there is no such policy, 22023 with every mistake of the document.';
 
 CREATE FUNCTION leadroute.explain_rule(decision_id bigint, rule text)
     RETURNS TABLE (conjunct_no integer, condition text, truth text, sqlstate text, reads jsonb, note text)

@@ -17,7 +17,8 @@
  * Tells whether an error says something about the data, or the agent, rather than about the session or the server.
  *
  * Not: connection (08), transaction state (25, 2D), rollback (40), resources (53), limits of the program (54), locks and
- * states of objects (55), operator (57), system (58), snapshots (72), configuration file (F0), internal (XX).
+ * states of objects (55), operator (57), system (58), snapshots (72), configuration file (F0), internal (XX). But 54000 is what
+ * functions raise about a value that is beyond them, as chr(1114112) and repeat('x', 2000000000) do: that is about data.
  */
 bool
 lr_is_data_error(int sqlstate)
@@ -31,6 +32,8 @@ lr_is_data_error(int sqlstate)
 		MAKE_SQLSTATE('F', '0', '0', '0', '0'), MAKE_SQLSTATE('X', 'X', '0', '0', '0')
 	};
 
+	if (sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		return true;
 	for (int i = 0; i < (int) lengthof(aborting); i++)
 	{
 		if (ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(aborting[i]))

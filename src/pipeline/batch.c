@@ -166,13 +166,21 @@ run_guarded(LrBatch *batch, LrStep *step)
 	LrEvaluator *evaluator = batch->policy->evaluator;
 	StepOfBatch rest = {.batch = batch,.step = step};
 	int			sqlstate;
-	bool		done;
+	volatile bool done;
 
 	do
 	{
 		evaluator->guarded = true;
-		done = lr_guard(run_leads, &rest, &sqlstate);
-		evaluator->guarded = false;
+		/* the evaluator is kept for the session: what is raised on must not leave it without guards */
+		PG_TRY();
+		{
+			done = lr_guard(run_leads, &rest, &sqlstate);
+		}
+		PG_FINALLY();
+		{
+			evaluator->guarded = false;
+		}
+		PG_END_TRY();
 		if (!done)
 		{
 			clear_result(step, &batch->runs[rest.next]);
@@ -226,9 +234,7 @@ lr_step_run(LrStep *step, LrRun *run)
 
 	if (unlikely(run->batch->instead != NULL) && run->batch->instead(step, run))
 		return;
-	if (step->flag >= 0 && (run->isnull[step->flag] || !DatumGetBool(run->values[step->flag])))
-		return;
-	if (!lr_prerequisites_met(step, run))
+	if (!lr_step_wanted(step, run))
 		return;
 	result->status = LR_STEP_DONE;
 	if (step->agent->retired)
@@ -257,12 +263,14 @@ lr_run_apply_stops(LrStep *step, LrRun *run)
 	}
 }
 
-/* Tells whether the steps that a step needs are done. */
+/* Tells whether a step is for a run: it is not switched off by its flag, and the steps that it needs are done. */
 bool
-lr_prerequisites_met(const LrStep *step, const LrRun *run)
+lr_step_wanted(const LrStep *step, const LrRun *run)
 {
 	int			needed = -1;
 
+	if (step->flag >= 0 && (run->isnull[step->flag] || !DatumGetBool(run->values[step->flag])))
+		return false;
 	while ((needed = bms_next_member(step->after, needed)) >= 0)
 	{
 		if (run->steps[needed].status != LR_STEP_DONE)

@@ -118,7 +118,7 @@ extern void lr_batch_run(LrBatch *batch);
 extern void lr_batch_clear(LrBatch *batch);
 extern void lr_step_run(LrStep *step, LrRun *run);
 extern void lr_run_apply_stops(LrStep *step, LrRun *run);
-extern bool lr_prerequisites_met(const LrStep *step, const LrRun *run);
+extern bool lr_step_wanted(const LrStep *step, const LrRun *run);
 
 extern bool lr_batch_acts(const LrBatch *batch);
 extern bytea *lr_run_evidence(const LrRun *run);

@@ -36,6 +36,7 @@ static const char *const severity_names[] = {"error", "warning", "info"};
 static LrAnalysis *begin(FunctionCallInfo fcinfo, MemoryContext memory);
 static void report_mistakes(LrAnalysis *analysis, const LrMistakes *mistakes);
 static void read_version_rules(LrPolicy *policy);
+static void copy_stops(LrStep *step);
 static void analyse(LrAnalysis *analysis, LrPolicy *policy);
 static void make_subjects(LrAnalysis *analysis);
 static void read_bins(LrAnalysis *analysis, int assigns);
@@ -140,9 +141,29 @@ read_version_rules(LrPolicy *policy)
 	policy->keys = list_copy(policy->keys);
 	policy->types = list_copy(policy->types);
 	policy->steps = memcpy(palloc(sizeof(LrStep) * Max(policy->nsteps, 1)), policy->steps, sizeof(LrStep) * policy->nsteps);
+	for (int s = 0; s < policy->nsteps; s++)
+		copy_stops(&policy->steps[s]);
 	lr_policy_read_stored_rules(policy);
 	/* shapes that are prepared from rules of ours must not outlive them */
 	lr_policy_index(policy);
+}
+
+/* Gives a step stop conditions of its own: a condition keeps what it was prepared into, and that goes with the analysis. */
+static void
+copy_stops(LrStep *step)
+{
+	if (step->nstops == 0)
+		return;
+	step->stops = memcpy(palloc(sizeof(LrStop) * step->nstops), step->stops, sizeof(LrStop) * step->nstops);
+	for (int i = 0; i < step->nstops; i++)
+	{
+		LrCondition *when = memcpy(palloc(sizeof(LrCondition)), step->stops[i].when, sizeof(LrCondition));
+
+		when->conjuncts = memcpy(palloc(sizeof(LrConjunct) * Max(when->nconjuncts, 1)), when->conjuncts, sizeof(LrConjunct) * when->nconjuncts);
+		for (int c = 0; c < when->nconjuncts; c++)
+			when->conjuncts[c].state = NULL;
+		step->stops[i].when = when;
+	}
 }
 
 /* Asks all questions. */

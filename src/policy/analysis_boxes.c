@@ -12,6 +12,7 @@
 #define MAX_BOXES 64
 
 static void atom_sets(const LrFormula *atom, const LrSet **if_true, const LrSet **if_false);
+static int	compare_cells(const void *a, const void *b);
 static List *atom_boxes(const LrFormula *atom, bool wanted);
 static List *disjunction(const LrFormula *formula, bool wanted, bool *exact);
 static List *sound_boxes(const LrFormula *formula, bool *exact);
@@ -45,16 +46,8 @@ atom_sets(const LrFormula *atom, const LrSet **if_true, const LrSet **if_false)
 			cells = palloc(sizeof(int32) * Max(atom->npoints, 1));
 			for (int i = 0; i < atom->npoints; i++)
 				cells[i] = lr_column_cell(column, atom->points[i]);
-			/* a list is mostly short, and mostly in order */
-			for (int i = 1; i < atom->npoints; i++)
-			{
-				int32		cell = cells[i];
-				int			at = i;
-
-				for (; at > 0 && cells[at - 1] > cell; at--)
-					cells[at] = cells[at - 1];
-				cells[at] = cell;
-			}
+			if (atom->npoints > 1)
+				qsort(cells, atom->npoints, sizeof(int32), compare_cells);
 			for (int i = 0; i < atom->npoints; i++)
 				lr_set_add(&set, &allocated, cells[i], cells[i]);
 			*if_true = set ? lr_set_intersection(set, column->values) : lr_set_empty();
@@ -72,6 +65,15 @@ atom_sets(const LrFormula *atom, const LrSet **if_true, const LrSet **if_false)
 		else if (lr_set_has(*if_false, cell))
 			*if_false = lr_set_union(*if_false, column->nulls);
 	}
+}
+
+static int
+compare_cells(const void *a, const void *b)
+{
+	int32		one = *(const int32 *) a;
+	int32		other = *(const int32 *) b;
+
+	return one < other ? -1 : one > other;
 }
 
 static List *

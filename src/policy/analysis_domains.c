@@ -153,7 +153,7 @@ lr_step_may_be_skipped(const LrPolicy *policy, int number)
 	const LrStep *step = &policy->steps[number];
 	int			needed = -1;
 
-	if (step->skip_on_error)
+	if (step->skip_on_error || step->conditional)
 		return true;
 	while ((needed = bms_next_member(step->after, needed)) >= 0)
 	{

@@ -137,6 +137,7 @@ find_pairs(LrAnalysis *analysis, Overlaps *overlaps, int later, int *seen)
 		LrBox	   *common = analysis->budget >= 0 ? common_part(analysis, earlier, subject) : NULL;
 		Pair		pair = {.earlier = others[i],.later = later,.box = common};
 
+		CHECK_FOR_INTERRUPTS();
 		(void) lr_charge(analysis, COST_OF_PAIR);
 		if (common && !earlier->never_fires)
 			add_pair(analysis, overlaps, severity_of(analysis, earlier, subject), &pair);

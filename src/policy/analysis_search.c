@@ -321,6 +321,7 @@ leaf(Search *s, const LrSet **region, ListCell *cell)
 	ListCell   *combination;
 	LeafResult	result = LEAF_IMPOSSIBLE;
 
+	CHECK_FOR_INTERRUPTS();
 	if (cell == NULL)
 		return s->found == NULL || s->found(analysis, region, s->argument) ? LEAF_ENDS : LEAF_REPORTED;
 	link = lfirst(cell);

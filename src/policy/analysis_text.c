@@ -9,6 +9,7 @@
 
 #include "common/keywords.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "parser/scanner.h"
 
 #define MAX_LEVELS 64
@@ -48,6 +49,7 @@ lr_find_mixes(LrAnalysis *analysis)
 		const LrSubject *subject = &analysis->subjects[i];
 		TextScan		scan = {.text = subject->when->text,.mixed_at = -1,.not_at = -1};
 
+		CHECK_FOR_INTERRUPTS();
 		/* most conditions have no OR */
 		if (!mentions_or(scan.text))
 			continue;

@@ -11,6 +11,10 @@
  *
  * A decision that comes to something else that reads what is not to be had is not guessed: it is unavailable, and says what
  * it lacks. No turn is drawn: decisions are compared by outcome and pool. An owner whom a rule names has a pool of one.
+ *
+ * A document that nobody has published could ask anything of rows (email LIKE 'a%'), and its moves are the answer. So under a
+ * document rows are read for those only who may read the table themselves; for others they are not to be had. What a published
+ * version reads stands there under its author's name.
  */
 #include "policy/evaluation.h"
 
@@ -19,9 +23,11 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 
 PG_FUNCTION_INFO_V1(leadroute_backtest);
 
@@ -60,6 +66,7 @@ typedef struct Past
 typedef struct Backtest
 {
 	LrCandidate candidate;
+	Oid			caller;
 	MemoryContext memory;		/* of the whole */
 	Bitmapset  *wanted;			/* attributes that the candidate reads */
 	bool		wants_all_keys;	/* other than by SQL agents, which are not called */
@@ -74,7 +81,8 @@ static bool same_step(const LrStep *one, const LrStep *other);
 static bool same_members(json_t *one, json_t *other);
 static void find_wanted(Backtest *test);
 static void read_rows(Backtest *test, Past *pasts, int n);
-static void read_rows_of_source(int source_id, Past **pasts, int n);
+static void read_rows_of_source(const Backtest *test, int source_id, Past **pasts, int n);
+static bool may_read(const Backtest *test, const LrSource *source);
 static void decide(Backtest *test, Past *pasts, int n, LrBatch *batch);
 static void restore(Backtest *test, Past *past, LrRun *run);
 static void restore_flags(const Past *past, LrRun *run);
@@ -86,7 +94,7 @@ static void put_row(Backtest *test, const Past *past, const LrRun *run);
 Datum
 leadroute_backtest(PG_FUNCTION_ARGS)
 {
-	Backtest	test = {.memory = CurrentMemoryContext,.result = (ReturnSetInfo *) fcinfo->resultinfo};
+	Backtest	test = {.caller = GetUserId(),.memory = CurrentMemoryContext,.result = (ReturnSetInfo *) fcinfo->resultinfo};
 	MemoryContext memory;
 	Past	   *pasts = palloc(sizeof(Past) * CHUNK);
 	LrBatch		batch;
@@ -294,19 +302,19 @@ read_rows(Backtest *test, Past *pasts, int n)
 				of_source[count++] = &pasts[j];
 		}
 		if (count > 0)
-			read_rows_of_source(pasts[i].source_id, of_source, count);
+			read_rows_of_source(test, pasts[i].source_id, of_source, count);
 	}
 }
 
 static void
-read_rows_of_source(int source_id, Past **pasts, int n)
+read_rows_of_source(const Backtest *test, int source_id, Past **pasts, int n)
 {
 	LrSource   *source = lr_source_by_id(source_id);
 	int64	   *lead_ids = palloc(sizeof(int64) * n);
 	HeapTuple  *rows = palloc(sizeof(HeapTuple) * n);
 	TupleTableSlot *slot;
 
-	if (source == NULL)
+	if (source == NULL || !may_read(test, source))
 		return;
 	for (int i = 0; i < n; i++)
 		lead_ids[i] = pasts[i]->lead_id;
@@ -325,6 +333,16 @@ read_rows_of_source(int source_id, Past **pasts, int n)
 	}
 	/* values point into the rows, which stay */
 	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Tells whether the caller may learn what the rows of a table hold: any row of it, any column. */
+static bool
+may_read(const Backtest *test, const LrSource *source)
+{
+	if (test->candidate.document == NULL)
+		return true;
+	return pg_class_aclcheck(source->root, test->caller, ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(source->root, test->caller, true) != RLS_ENABLED;
 }
 
 /* ---- deciding ---- */
@@ -401,7 +419,7 @@ repeat_step(LrStep *step, LrRun *run)
 	bool		recomputable = step->builtin && step->builtin->recomputable;
 	bool		lacking;
 
-	if (!lr_prerequisites_met(step, run))
+	if (!lr_step_wanted(step, run))
 		return false;
 	/* what was filled in then, and is not on record by value */
 	past->unavailable = bms_add_members(past->unavailable, run->missing);

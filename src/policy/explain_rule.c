@@ -142,6 +142,7 @@ restore_run(Explanation *e, const LrEntry *entry)
 	run->lead_id = entry->lead_id;
 	(void) lr_outcome_by_name(entry->outcome, &run->outcome);
 	lr_restore_entry(run, entry, evidence, &e->unavailable);
+	lr_evidence_restore_flags(evidence, run);
 	for (int s = 0; s < e->policy->nsteps; s++)
 	{
 		if (evidence->steps[s].status != LR_STEP_SKIPPED)
@@ -397,6 +398,8 @@ append_read(const Explanation *e, StringInfo json, int fact, const char *key)
 						 bms_is_member(fact, e->unavailable) ? ", \"unavailable\": true" : "");
 	else if (e->run->isnull[fact])
 		appendStringInfoString(json, "null");
+	else if (fact >= LR_N_FACTS && lr_fact_type(e->policy->scope, fact) == BOOLOID)
+		appendStringInfoString(json, DatumGetBool(e->run->values[fact]) ? "true" : "false");	/* a flag */
 	else if (key == NULL)
 		lr_fact_to_json(json, fact, e->run->values[fact]);
 	else

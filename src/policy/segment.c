@@ -2,10 +2,12 @@
  * segment.c: which leads a trial or a flag is for: a segment, and a share of it.
  *
  * A segment is a condition over the attributes of a lead, as it came: no step has run yet. One that raises or is null does
- * not hold. The share goes by a hash of the lead's key and a salt: the first 53 bits, as a number from 0 to 1, lie below the
- * share or not. So a lead stays where it is, wherever and whenever it is routed again, and stays in when the share grows; two
- * salts divide leads independently. The hash is the same on every machine: FNV-1a over key, a zero byte and salt, and the
- * finalizer of MurmurHash3, which spreads it over all bits.
+ * not hold. It uses built-in types only: a policy version pins others, and stops when they change, but nothing pins a segment's.
+ *
+ * The share goes by a hash of the lead's key and a salt: the first 53 bits, as a number from 0 to 1, lie below the share or
+ * not. So a lead stays where it is, wherever and whenever it is routed again, and stays in when the share grows; two salts
+ * divide leads independently. The hash is the same on every machine: FNV-1a over key, a zero byte and salt, and the finalizer
+ * of MurmurHash3, which spreads it over all bits.
  */
 #include "policy/policy.h"
 
@@ -73,8 +75,8 @@ lr_segment_holds(const LrSegment *segment, const LrRun *run)
 }
 
 /*
- * Checks the condition of a segment: what it reads are attributes, and protected ones only if justified. what names whose
- * segment it is.
+ * Checks the condition of a segment: what it reads are attributes, and protected ones only if justified; what it uses are built-in
+ * types. what names whose segment it is.
  */
 void
 lr_segment_check(const char *condition, json_t *justifications, const char *what, LrMistakes *mistakes)
@@ -87,6 +89,9 @@ lr_segment_check(const char *condition, json_t *justifications, const char *what
 	if ((fact = bms_next_member(parsed->reads, fact)) >= 0)
 		lr_mistake(mistakes, "segment", "Write it over attributes, such as country IN ('DE', 'AT').", "reads \"%s\", and no step has run when it is evaluated",
 				   lr_fact_name(scope_of_attributes(), fact));
+	if (parsed->types != NIL)
+		lr_mistake(mistakes, "segment", "Compare the text, such as attributes->>'stage' IN ('new', 'open').", "uses type %s, which may change or go",
+				   format_type_be(linitial_oid(parsed->types)));
 	lr_check_protected_model(parsed->reads, parsed->keys, parsed->reads_all_keys, justifications, what, mistakes);
 }
 

@@ -175,6 +175,22 @@ SET ROLE leadroute_operator;
 SELECT * FROM leadroute.analyse_document('{}');
 RESET ROLE;
 
+-- what a session holds of a version outlives its analyses, conditions that it shares with them too
+SELECT leadroute.publish_policy('policy_analysis stops', '{"leadroute": 1, "steps": [{"capability": "validateContact", "stop_when": [{"when": "country = ''XX'' AND (attributes->>''n'')::int > 3", "outcome": "rejected", "reason": "xx"}]}, {"capability": "assignOwner"}],
+    "rules": [{"name": "hidden", "when": "country = ''XX'' AND (attributes->>''n'')::int > 5", "outcome": "nurture", "reason": "a"}, {"name": "rest", "when": "true", "outcome": "nurture", "reason": "b"}]}', 'test') AS published;
+SELECT leadroute.activate_policy('policy_analysis stops') AS active;
+CREATE TABLE leads (id text PRIMARY KEY, country text, n text);
+SELECT leadroute.attach_table('leads', policy => 'policy_analysis stops') > 0 AS attached;
+\c -
+SET client_min_messages = warning;
+SET search_path TO policy_analysis;
+SELECT c.finding, c.rule FROM generate_series(1, 3), LATERAL leadroute.check_policy('policy_analysis stops') c;
+SELECT finding, rule FROM leadroute.check_policy('policy_analysis stops');
+INSERT INTO leads VALUES ('a', 'XX', '9'), ('b', 'XX', '2'), ('c', 'XX', 'many');
+SELECT finding, rule FROM leadroute.check_policy('policy_analysis stops');
+INSERT INTO leads VALUES ('d', 'XX', '9');
+SELECT l.id, s.outcome, s.reason_code FROM leads l JOIN leadroute.lead_states s ON s.lead_id = leadroute.lead_of('leads', l.id) ORDER BY 1;
+
 DROP SCHEMA policy_analysis CASCADE;
 -- the pool of an owner whom a rule names stays, and the owner with it
 DELETE FROM leadroute.pool_members m USING leadroute.pools p WHERE p.pool_id = m.pool_id AND p.name LIKE 'policy_analysis %';

@@ -66,6 +66,25 @@ SELECT * FROM moves(jsonb_set(first_agent('[{"name": "DE", "when": "country = ''
 SELECT * FROM moves(first_agent('[{"name": "seats", "when": "(attributes->>''seats'')::int > 10", "pool": "backtest one"}]'));
 SELECT * FROM moves(first_agent('[{"name": "secret", "when": "attributes->>''secret'' = ''yes'' AND email IS NOT NULL", "pool": "backtest one"}]'));
 
+-- under a document rows are for those who may read them: others could ask what the record does not show, piece by piece
+CREATE ROLE regress_lr_auditor;
+GRANT leadroute_auditor TO regress_lr_auditor;
+CREATE FUNCTION asked() RETURNS jsonb LANGUAGE sql AS $$ SELECT policy_backtest.with_rules('[{"name": "j", "when": "email LIKE ''j%''", "outcome": "nurture", "reason": "j"}, {"name": "seats", "when": "(attributes->>''seats'')::int > 5", "outcome": "nurture", "reason": "s"}]', '[{"capability": "assignOwner"}]') $$;
+GRANT USAGE ON SCHEMA policy_backtest TO regress_lr_auditor;
+SET ROLE regress_lr_auditor;
+SELECT to_rule, sum(leads) AS leads, sum(unavailable) AS unavailable, lacks FROM leadroute.backtest_document('policy_backtest', asked(), '-infinity') GROUP BY 1, 4 ORDER BY 1, 4;
+SELECT to_rule, sum(leads) AS leads, lacks FROM leadroute.backtest_policy('policy_backtest', 1, '-infinity') GROUP BY 1, 3 ORDER BY 1, 3;
+RESET ROLE;
+GRANT SELECT ON leads TO regress_lr_auditor;
+SET ROLE regress_lr_auditor;
+SELECT to_rule, sum(leads) AS leads, sum(unavailable) AS unavailable, lacks FROM leadroute.backtest_document('policy_backtest', asked(), '-infinity') GROUP BY 1, 4 ORDER BY 1, 4;
+RESET ROLE;
+ALTER TABLE leads ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_lr_auditor;
+SELECT to_rule, sum(leads) AS leads, sum(unavailable) AS unavailable FROM leadroute.backtest_document('policy_backtest', asked(), '-infinity') GROUP BY 1 ORDER BY 1;
+RESET ROLE;
+ALTER TABLE leads DISABLE ROW LEVEL SECURITY;
+
 -- superseded decisions are history no more; spans are of moments, without their end
 SELECT count(*) AS decisions FROM decided;
 UPDATE leads SET country = 'FR' WHERE id = 'g';
@@ -96,3 +115,4 @@ SELECT * FROM leadroute.backtest_document('policy_backtest', NULL, '-infinity');
 
 DELETE FROM leadroute.firmographics WHERE domain = 'backtest.example';
 DROP SCHEMA policy_backtest CASCADE;
+DROP ROLE regress_lr_auditor;

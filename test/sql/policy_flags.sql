@@ -22,6 +22,8 @@ SELECT leadroute.set_flag('');
 SELECT leadroute.set_flag(NULL);
 SELECT leadroute.set_flag('policy_flags_form', true, 2);
 SELECT leadroute.set_flag('policy_flags_form', true, 0.5, 'validateContact.status = ''valid''');
+CREATE TYPE stage AS ENUM ('new', 'open');
+SELECT leadroute.set_flag('policy_flags_form', true, 0.5, '(attributes->>''stage'')::policy_flags.stage >= ''open''::policy_flags.stage');
 SELECT leadroute.drop_flag('policy_flags_form');
 SET ROLE regress_lr_author;
 SELECT leadroute.set_flag('policy_flags_form');
@@ -118,6 +120,21 @@ SELECT outcome, rule FROM leadroute.evaluate_policy('policy_flags', '{"country":
 -- a backtest has those that were recorded, whatever they are now: under its own version the same rules decide
 SELECT from_rule = to_rule AS same_rule, sum(leads) > 600 AS many, sum(unavailable) AS unavailable
 FROM leadroute.backtest_policy('policy_flags', (SELECT max(policy_version) FROM leadroute.decisions WHERE policy = 'policy_flags'), '-infinity') GROUP BY 1;
+-- explained by the values that decided, or by those that are given
+SELECT r.id, x.conjunct_no, x.condition, x.truth, x.reads FROM runs r, LATERAL leadroute.explain_rule(r.run_id, 'form') x WHERE r.id IN ('form', 'off') AND x.conjunct_no IS NOT NULL ORDER BY 1, 2;
+SELECT r.id, x.conjunct_no, x.condition, x.truth, x.reads FROM runs r, LATERAL leadroute.explain_rule(r.run_id, 'seen') x WHERE r.id = 'score' AND x.conjunct_no IS NOT NULL ORDER BY 2;
+SELECT conjunct_no, condition, truth, reads, note FROM leadroute.explain_rule('policy_flags', NULL, 'form', '{"country": "DE"}');
+SELECT conjunct_no, condition, truth, reads, note FROM leadroute.explain_rule('policy_flags', NULL, 'form', '{"country": "DE", "flags.policy_flags_form": true}');
+-- backtested by them: a step that the candidate switches off gave nothing, whatever is on record, and is not missing either
+CREATE FUNCTION switched(flag text) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('leadroute', 1, 'steps', jsonb_build_array(jsonb_build_object('capability', 'outlineLead', 'flag', flag), '{"capability": "assignOwner"}'::jsonb), 'rules',
+    '[{"name": "seen", "when": "(outlineLead->>''seen'')::boolean", "outcome": "nurture", "reason": "seen"}, {"name": "rest", "when": "true", "outcome": "nurture", "reason": "rest"}]'::jsonb) $$;
+SELECT f.flag, r.id, m.to_rule_no, m.lacks FROM unnest(ARRAY['policy_flags_form', 'policy_flags_score']) f (flag), leadroute.policies p,
+    LATERAL leadroute.backtest_decisions(p.policy_id, NULL, switched(f.flag), '-infinity', 'infinity') m JOIN runs r ON r.run_id = m.decision_id WHERE p.name = 'policy_flags' AND r.id IN ('off', 'score', 'form') ORDER BY 1, 2;
+-- analysed: a step that may be off leaves its outputs null
+SELECT finding, rule, detail FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "computeLeadScore", "scorecard": "policy_flags", "flag": "policy_flags_score"}, {"capability": "assignOwner"}],
+    "rules": [{"name": "low", "when": "score < 50", "outcome": "nurture", "reason": "low"}, {"name": "high", "when": "score >= 50", "outcome": "nurture", "reason": "high"}, {"name": "none", "when": "score IS NULL", "outcome": "nurture", "reason": "none"}]}');
+SELECT finding, detail, witness FROM leadroute.analyse_document('{"leadroute": 1, "steps": [{"capability": "computeLeadScore", "scorecard": "policy_flags", "flag": "policy_flags_score"}, {"capability": "assignOwner"}],
+    "rules": [{"name": "low", "when": "score < 50", "outcome": "nurture", "reason": "low"}, {"name": "high", "when": "score >= 50", "outcome": "nurture", "reason": "high"}]}') WHERE finding = 'gap';
 
 -- evidence of version 1, without flags, is read and verified as before
 SELECT leadroute.publish_policy('policy_flags', '{"leadroute": 1, "steps": [{"capability": "assignOwner"}], "rules": [{"name": "all", "when": "country IS NULL", "outcome": "nurture", "reason": "old"}]}', 'test');
