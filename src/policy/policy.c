@@ -133,6 +133,8 @@ find_compiled(int version_id, bool reading)
 {
 	ListCell   *cell;
 
+	/* to look it up counts as a change of all tables: before, not while a version is compiled */
+	(void) lr_catalog();
 	drop_stale();
 	foreach(cell, compiled)
 	{
