@@ -4,7 +4,7 @@
  * The same reading serves publishing, where every mistake is noted with its place and the newest agents and documents are
  * chosen, and loading, where the pins of the published version say which ones. docs/policy.md describes the document.
  */
-#include "policy/policy.h"
+#include "policy/compile.h"
 #include "policy/rule_index.h"
 
 #include "agents/agents.h"
@@ -21,47 +21,25 @@
 #define MAX_STEPS 32
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
-static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", "flag", NULL};
-static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
 static const char *const rule_members[] = {"name", "priority", "when", "pool", "owner", "outcome", "reason", "agents", "skills", "prerequisites",
 	"first_response_within", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
 };
 
-typedef struct Compilation
-{
-	LrPolicy   *policy;
-	json_t	   *pins;			/* NULL when publishing */
-	bool		reading;
-	LrMistakes *mistakes;
-	LrMembers  *members;
-	json_t	   *pools;			/* name to id */
-	bool		assigns;		/* a step does */
-} Compilation;
-
-static void read_header(Compilation *c, json_t *document);
-static void make_scope(Compilation *c, json_t *steps, const char *timezone);
-static void read_step(Compilation *c, json_t *json, int number);
-static void read_agent(Compilation *c, json_t *json, LrStep *step, const char *place);
-static void read_document(Compilation *c, json_t *json, LrStep *step, const char *place);
-static void read_after(Compilation *c, json_t *json, LrStep *step, const char *place);
-static void read_flag(Compilation *c, json_t *json, LrStep *step, const char *place);
-static void read_stops(Compilation *c, json_t *json, LrStep *step, const char *place);
-static void add_default_stop(Compilation *c, LrStep *step);
+static void read_header(LrCompilation *c, json_t *document);
+static void make_scope(LrCompilation *c, json_t *steps, const char *timezone);
 static LrCondition *read_condition(LrMembers *members, const LrScope *scope, json_t *json, const char *place, LrMistakes *mistakes);
-static void read_rules(Compilation *c, json_t *rules);
+static void read_rules(LrCompilation *c, json_t *rules);
 static void mark_raising(LrPolicy *policy);
-static void use_pinned_reads(Compilation *c);
-static bool read_rule(Compilation *c, json_t *json, int number);
-static void read_target(Compilation *c, json_t *json, LrRule *rule, const char *place);
-static int	find_pool(Compilation *c, const char *name, const char *place);
+static void use_pinned_reads(LrCompilation *c);
+static bool read_rule(LrCompilation *c, json_t *json, int number);
+static void read_target(LrCompilation *c, json_t *json, LrRule *rule, const char *place);
+static int	find_pool(LrCompilation *c, const char *name, const char *place);
 static json_t *all_pools(void);
 static void add_key(LrPolicy *policy, char *key);
 static void append_reads(const LrPolicy *policy, StringInfo json);
 static int	compare_names(const void *a, const void *b);
 static int	compare_numbers(const void *a, const void *b);
-static void add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads);
-static void check_types(Compilation *c);
-static json_t *pinned(Compilation *c, const char *kind, int number);
+static void check_types(LrCompilation *c);
 static int	compare_rules(const void *a, const void *b);
 
 /*
@@ -71,7 +49,7 @@ static int	compare_rules(const void *a, const void *b);
 LrPolicy *
 lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes)
 {
-	Compilation c = {.policy = palloc0(sizeof(LrPolicy)),.pins = pins,.reading = reading,.mistakes = mistakes};
+	LrCompilation c = {.policy = palloc0(sizeof(LrPolicy)),.pins = pins,.reading = reading,.mistakes = mistakes};
 	LrPolicy   *policy = c.policy;
 	json_t	   *steps;
 
@@ -96,7 +74,7 @@ lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mist
 	}
 	for (int i = 0; i < policy->nsteps; i++)
 	{
-		read_step(&c, json_array_get(steps, i), i);
+		lr_step_read(&c, json_array_get(steps, i), i);
 		c.assigns |= policy->steps[i].builtin == &lr_assign_owner;
 	}
 	if (pins)
@@ -123,14 +101,14 @@ lr_policy_index(LrPolicy *policy)
 void
 lr_policy_read_rules(LrPolicy *policy, json_t *rules, json_t *pins, LrMistakes *mistakes)
 {
-	Compilation c = {.policy = policy,.pins = pins,.mistakes = mistakes,.assigns = true};
+	LrCompilation c = {.policy = policy,.pins = pins,.mistakes = mistakes,.assigns = true};
 
 	read_rules(&c, rules);
 }
 
 /* Reads the rules, in the order in which they will be tried. */
 static void
-read_rules(Compilation *c, json_t *rules)
+read_rules(LrCompilation *c, json_t *rules)
 {
 	LrPolicy   *policy = c->policy;
 	int			n = rules ? (int) json_array_size(rules) : 0;
@@ -170,7 +148,7 @@ mark_raising(LrPolicy *policy)
 
 /* What a published version's rules read is pinned, so that nobody has to read them to know. */
 static void
-use_pinned_reads(Compilation *c)
+use_pinned_reads(LrCompilation *c)
 {
 	LrPolicy   *policy = c->policy;
 	json_t	   *pin = json_object_get(c->pins, "rules");
@@ -222,7 +200,7 @@ lr_names_check(const char *list, LrPlacedName *names, int n, const char *hint, L
 }
 
 static void
-read_header(Compilation *c, json_t *document)
+read_header(LrCompilation *c, json_t *document)
 {
 	double		format = 0;
 	const char *timezone;
@@ -240,7 +218,7 @@ read_header(Compilation *c, json_t *document)
 
 /* The names of SQL agents' capabilities, and of flags, are known to conditions before the steps are read. */
 static void
-make_scope(Compilation *c, json_t *steps, const char *timezone)
+make_scope(LrCompilation *c, json_t *steps, const char *timezone)
 {
 	/* more are refused in a moment; a row has no room for any number of columns */
 	int			nsteps = steps ? Min((int) json_array_size(steps), MAX_STEPS) : 0;
@@ -267,238 +245,9 @@ make_scope(Compilation *c, json_t *steps, const char *timezone)
 	c->policy->evaluator = lr_evaluator_make(c->policy->scope);
 }
 
-static void
-read_step(Compilation *c, json_t *json, int number)
-{
-	LrStep	   *step = &c->policy->steps[number];
-	char	   *place = lr_place_at("steps", number);
-	const char *capability;
-	const char *on_error;
-
-	step->number = number;
-	step->json = json;
-	step->capability = "";
-	step->flag = -1;
-	if (!json_is_object(json))
-	{
-		lr_mistake(c->mistakes, place, "Give {\"capability\": \"…\"}.", "has to be an object");
-		return;
-	}
-	lr_json_known_members(json, step_members, place, c->mistakes);
-	capability = lr_json_string(json, "capability", true, place, c->mistakes);
-	if (capability == NULL)
-		return;
-	step->capability = pstrdup(capability);
-	for (int i = 0; i < number; i++)
-	{
-		if (pg_strcasecmp(c->policy->steps[i].capability, capability) == 0)
-			lr_mistake(c->mistakes, lr_place(place, "capability"), "Each capability runs once in a run.", "\"%s\" is a step already", capability);
-	}
-	step->builtin = lr_builtin_by_capability(capability);
-	read_agent(c, json, step, place);
-	read_flag(c, json, step, place);
-	read_after(c, json, step, place);
-	read_document(c, json, step, place);
-
-	on_error = lr_json_string(json, "on_error", false, place, c->mistakes);
-	step->skip_on_error = on_error && strcmp(on_error, "skip") == 0;
-	if (on_error && strcmp(on_error, "skip") != 0 && strcmp(on_error, "quarantine") != 0)
-		lr_mistake(c->mistakes, lr_place(place, "on_error"), "Give \"quarantine\" or \"skip\".", "\"%s\" is not known", on_error);
-	if (step->builtin == &lr_assign_owner && step->skip_on_error)
-		lr_mistake(c->mistakes, lr_place(place, "on_error"), "Leave it out.", "assignOwner cannot be skipped");
-
-	if (step->builtin)
-	{
-		step->first_fact = step->builtin->first_fact;
-		step->nfacts = step->builtin->nfacts;
-		step->builtin->configure(step, json, step->document ? step->document->json : NULL, c->policy->scope, place, c->mistakes);
-	}
-	else
-	{
-		for (int i = 0; i < c->policy->scope->nextra; i++)
-		{
-			if (c->policy->scope->extra[i].type == JSONBOID && strcmp(c->policy->scope->extra[i].name, capability) == 0)
-				step->first_fact = LR_N_FACTS + i;
-		}
-		step->nfacts = 1;
-		/* it is given everything */
-		step->reads = bms_add_range(NULL, 0, step->first_fact - 1);
-		step->reads_all_keys = true;
-	}
-	c->policy->reads_all_keys |= step->reads_all_keys;
-	c->policy->timezone_matters |= step->timezone_matters;
-	c->policy->keys = list_concat(c->policy->keys, step->keys);
-	c->policy->types = list_concat_unique_oid(c->policy->types, step->types);
-	read_stops(c, json, step, place);
-}
-
-static void
-read_agent(Compilation *c, json_t *json, LrStep *step, const char *place)
-{
-	const char *wanted = lr_json_string(json, "agent", false, place, c->mistakes);
-	json_t	   *pin = pinned(c, "steps", step->number);
-	int			agent_id = pin ? (int) json_integer_value(json_object_get(pin, "agent_id"))
-		: lr_agent_choose(step->capability, wanted, place, c->mistakes);
-
-	if (agent_id == 0)
-		return;
-	step->agent = lr_agent_load(agent_id);
-	if (step->agent->kind == LR_AGENT_EXTERNAL)
-		lr_mistake(c->mistakes, lr_place(place, "agent"), "Name a built-in or an SQL agent.",
-				   "\"%s\" is external; this version of leadroute runs steps in the transaction only", step->agent->name);
-}
-
-static void
-read_document(Compilation *c, json_t *json, LrStep *step, const char *place)
-{
-	static const char *const kinds[] = {"scorecard", "jurisdictions"};
-	json_t	   *pin = pinned(c, "steps", step->number);
-	const char *kind = step->builtin ? step->builtin->document_kind : NULL;
-	const char *name;
-
-	for (int i = 0; i < (int) lengthof(kinds); i++)
-	{
-		if (json_object_get(json, kinds[i]) && (kind == NULL || strcmp(kinds[i], kind) != 0))
-			lr_mistake(c->mistakes, lr_place(place, kinds[i]), "Leave it out.", "means nothing to \"%s\"", step->capability);
-	}
-	if (kind == NULL)
-		return;
-	if (pin)
-	{
-		step->document = lr_document_load((int) json_integer_value(json_object_get(pin, "document_id")));
-		if (strcmp(step->document->digest, json_string_value(json_object_get(pin, "document_digest"))) != 0)
-			lr_mistake(c->mistakes, lr_place(place, kind), "Restore the document as it was published.",
-					   "version %d of \"%s\" is no longer what the policy version pinned", step->document->version, step->document->name);
-		return;
-	}
-	name = lr_json_string(json, kind, false, place, c->mistakes);
-	if (name == NULL)
-		name = "standard";
-	step->document = lr_document_newest(kind, name);
-	if (step->document == NULL)
-		lr_mistake(c->mistakes, lr_place(place, kind), psprintf("Publish it first with leadroute.publish_%s().", kind), "there is no %s \"%s\"",
-				   kind, name);
-}
-
-static void
-read_after(Compilation *c, json_t *json, LrStep *step, const char *place)
-{
-	json_t	   *after = lr_json_array(json, "after", false, place, c->mistakes);
-
-	for (int i = 0; after && i < (int) json_array_size(after); i++)
-	{
-		const char *capability = json_string_value(json_array_get(after, i));
-		int			found = -1;
-
-		for (int s = 0; capability && s < step->number; s++)
-		{
-			if (strcmp(c->policy->steps[s].capability, capability) == 0)
-				found = s;
-		}
-		if (found < 0)
-			lr_mistake(c->mistakes, lr_place_at(lr_place(place, "after"), i), "Name the capability of a step that stands before this one.",
-					   "%s is not an earlier step", capability ? psprintf("\"%s\"", capability) : "it");
-		else
-		{
-			step->after = bms_add_member(step->after, found);
-			step->conditional |= c->policy->steps[found].conditional;
-			if (step->builtin == &lr_assign_owner && c->policy->steps[found].conditional)
-				lr_mistake(c->mistakes, lr_place_at(lr_place(place, "after"), i), "Leave it out: rules see the outputs of a step that is off as null.",
-						   "\"%s\" may be switched off by a flag, and nothing would assign then", capability);
-		}
-	}
-}
-
-/* Reads the flag that switches a step on and off. */
-static void
-read_flag(Compilation *c, json_t *json, LrStep *step, const char *place)
-{
-	const char *name = lr_json_string(json, "flag", false, place, c->mistakes);
-
-	if (name == NULL)
-		return;
-	step->flag = lr_fact_find(c->policy->scope, psprintf(LR_FLAG_PREFIX "%s", name));
-	step->conditional = true;
-	if (step->flag < 0)
-		lr_mistake(c->mistakes, lr_place(place, "flag"), psprintf("leadroute.set_flag('%s') makes one.", name), "there is no flag \"%s\"", name);
-	if (step->builtin == &lr_assign_owner)
-		lr_mistake(c->mistakes, lr_place(place, "flag"), "Leave it out, and write flags.name in the conditions of rules.", "assignOwner cannot be switched off");
-}
-
-static void
-read_stops(Compilation *c, json_t *json, LrStep *step, const char *place)
-{
-	json_t	   *stops = lr_json_array(json, "stop_when", false, place, c->mistakes);
-
-	if (stops == NULL)
-	{
-		add_default_stop(c, step);
-		return;
-	}
-	step->stops = palloc0(sizeof(LrStop) * Max(json_array_size(stops), 1));
-	for (int i = 0; i < (int) json_array_size(stops); i++)
-	{
-		json_t	   *stop_json = json_array_get(stops, i);
-		LrStop	   *stop = &step->stops[step->nstops];
-		char	   *stop_place = lr_place_at(lr_place(place, "stop_when"), i);
-		const char *when;
-		const char *outcome;
-		const char *reason;
-
-		if (!json_is_object(stop_json))
-		{
-			lr_mistake(c->mistakes, stop_place, "Give {\"when\": \"…\", \"outcome\": \"…\", \"reason\": \"…\"}.", "has to be an object");
-			continue;
-		}
-		lr_json_known_members(stop_json, stop_members, stop_place, c->mistakes);
-		when = lr_condition_member(stop_json, stop_place, c->mistakes);
-		outcome = lr_json_string(stop_json, "outcome", true, stop_place, c->mistakes);
-		reason = lr_json_string(stop_json, "reason", true, stop_place, c->mistakes);
-		if (outcome && (!lr_outcome_by_name(outcome, &stop->outcome) || stop->outcome == LR_PENDING || stop->outcome == LR_ASSIGNED ||
-						stop->outcome == LR_NO_RULE))
-			lr_mistake(c->mistakes, lr_place(stop_place, "outcome"), "Give rejected, nurture or quarantined.",
-					   "\"%s\" cannot end a run here", outcome);
-		stop->reason = reason ? pstrdup(reason) : NULL;
-		stop->when = when ? lr_condition_parse(when, c->policy->scope, lr_place(stop_place, "when"), c->mistakes) : NULL;
-		if (stop->when && outcome && reason)
-		{
-			add_reads(c->policy, stop->when, &step->stop_reads);
-			step->may_raise |= stop->when->may_raise;
-			step->reads = bms_add_members(step->reads, step->stop_reads);
-			step->nstops++;
-		}
-	}
-}
-
-/* Contacts that cannot be reached and leads that must not be contacted end the run, unless the policy says otherwise. */
-static void
-add_default_stop(Compilation *c, LrStep *step)
-{
-	const char *when;
-	const char *reason;
-
-	if (step->builtin == &lr_validate_contact)
-	{
-		when = "validateContact.status = 'invalid'";
-		reason = "invalid_contact";
-	}
-	else if (step->builtin == &lr_check_compliance)
-	{
-		when = "checkRegionalCompliance.status = 'denied'";
-		reason = "contact_not_permitted";
-	}
-	else
-		return;
-	step->nstops = 1;
-	step->stops = palloc0(sizeof(LrStop));
-	step->stops[0].outcome = LR_REJECTED;
-	step->stops[0].reason = pstrdup(reason);
-	step->stops[0].when = lr_condition_parse(when, c->policy->scope, step->capability, c->mistakes);
-}
-
 /* Reads a rule; returns whether it is switched on and has a name. */
 static bool
-read_rule(Compilation *c, json_t *json, int number)
+read_rule(LrCompilation *c, json_t *json, int number)
 {
 	LrRule	   *rule = &c->policy->rules[c->policy->nrules];
 	char	   *place = lr_place_at("rules", number);
@@ -522,7 +271,7 @@ read_rule(Compilation *c, json_t *json, int number)
 	rule->when = read_condition(c->members, c->policy->scope, json, place, c->mistakes);
 	if (rule->when)
 	{
-		add_reads(c->policy, rule->when, &c->policy->rule_reads);
+		lr_add_reads(c->policy, rule->when, &c->policy->rule_reads);
 		if (enabled)
 			c->policy->nrules++;
 	}
@@ -551,7 +300,7 @@ lr_rule_read_condition(LrPolicy *policy, json_t *json, const char *place, LrMist
 
 /* A rule leads to a pool, to an owner, or to an outcome with a reason. */
 static void
-read_target(Compilation *c, json_t *json, LrRule *rule, const char *place)
+read_target(LrCompilation *c, json_t *json, LrRule *rule, const char *place)
 {
 	const char *pool = lr_json_string(json, "pool", false, place, c->mistakes);
 	const char *owner = lr_json_string(json, "owner", false, place, c->mistakes);
@@ -585,7 +334,7 @@ read_target(Compilation *c, json_t *json, LrRule *rule, const char *place)
 }
 
 static int
-find_pool(Compilation *c, const char *name, const char *place)
+find_pool(LrCompilation *c, const char *name, const char *place)
 {
 	json_t	   *pool_id = json_object_get(c->pools, name);
 
@@ -616,8 +365,8 @@ all_pools(void)
 }
 
 /* Notes what a condition reads, for the policy and for the step or the rules. */
-static void
-add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads)
+void
+lr_add_reads(LrPolicy *policy, const LrCondition *condition, Bitmapset **reads)
 {
 	ListCell   *cell;
 
@@ -645,7 +394,7 @@ add_key(LrPolicy *policy, char *key)
 
 /* An enum or a domain that changed would change the meaning of conditions. */
 static void
-check_types(Compilation *c)
+check_types(LrCompilation *c)
 {
 	StringInfoData present;
 	json_t	   *types;
@@ -665,8 +414,9 @@ check_types(Compilation *c)
 	}
 }
 
-static json_t *
-pinned(Compilation *c, const char *kind, int number)
+/* Returns what a published version pinned for an element of a list; NULL when publishing. */
+json_t *
+lr_pinned(LrCompilation *c, const char *kind, int number)
 {
 	return c->pins ? json_array_get(json_object_get(c->pins, kind), number) : NULL;
 }
