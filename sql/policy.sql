@@ -183,7 +183,7 @@ BEGIN
         RAISE object_not_in_prerequisite_state USING MESSAGE = format('policy "%s" has no active version', name),
             HINT = 'Name a version, or activate one with leadroute.activate_policy().';
     ELSIF id IS NULL THEN
-        RAISE undefined_object USING MESSAGE = format('policy "%s" has no version %s', name, version), HINT = 'See leadroute.policy_history.';
+        RAISE undefined_object USING MESSAGE = format('policy "%s" has no version %s', name, version), HINT = 'See leadroute.policy_version_states.';
     END IF;
     RETURN id;
 END $$;

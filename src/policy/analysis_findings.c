@@ -514,7 +514,7 @@ gap_found(LrAnalysis *analysis, const LrSet **region, void *argument)
 		return false;
 	}
 	where = lr_region_text(analysis, region);
-	finding = lr_finding_add(analysis, LR_FINDING_GAP, LR_WARNING_FINDING, NULL, NULL, "Add a last rule with the condition true.",
+	finding = lr_finding_add(analysis, LR_FINDING_GAP, LR_WARNING_FINDING, NULL, NULL, "Add a rule with the condition true behind all others: the last one, and where rules have priorities, with the highest number.",
 							 where[0] ? "No rule holds where: %s." : "No rule holds.%s", where);
 	lr_finding_show(analysis, finding, &witness);
 	return false;
