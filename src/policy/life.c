@@ -64,6 +64,9 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 		else
 			schedule(&row, name, version_id, at, act);
 	}
+	else if (!now)
+		ereport(NOTICE,
+				errmsg("version %d of policy \"%s\" is active already: nothing is scheduled", version_number(version_id), name));
 	PG_RETURN_INT32(version_number(version_id));
 }
 
@@ -404,7 +407,7 @@ lr_policy_check_approved(const LrPolicyRow *row, int version_id, const char *nam
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("version %d of policy \"%s\" is not approved", version_number(version_id), name),
 				errdetail("The policy requires an approval by somebody who is not among the version's authors."),
-				errhint("Approve it with leadroute.approve_policy(), or give force => true and a reason: that is on record in leadroute.forced_acts."));
+				errhint("Approve it with leadroute.approve_policy(). activate_policy() and rollback_policy() also take force => true and a reason: that is on record in leadroute.forced_acts."));
 	return "missing approval";
 }
 
