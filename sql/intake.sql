@@ -195,6 +195,7 @@ AS $$
 DECLARE
     parts text[] := pg_catalog.parse_ident(name);
     target text;
+    schema_name name;
     made regclass;
 BEGIN
     IF pg_catalog.cardinality(parts) > 2 THEN
@@ -202,6 +203,15 @@ BEGIN
             HINT = 'Give a table name, or schema.table.';
     END IF;
     target := (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p), '.' ORDER BY i) FROM pg_catalog.unnest(parts) WITH ORDINALITY AS u (p, i));
+    schema_name := CASE WHEN pg_catalog.cardinality(parts) = 2 THEN parts[1]::name ELSE pg_catalog.current_schema() END;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = schema_name OR schema_name IS NULL OR schema_name = 'pg_temp') THEN
+        RAISE invalid_schema_name USING MESSAGE = pg_catalog.format('schema "%s" does not exist', schema_name),
+            HINT = pg_catalog.format('Make it first: CREATE SCHEMA %I', schema_name);
+    ELSIF EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                  WHERE n.nspname = schema_name AND c.relname = parts[pg_catalog.cardinality(parts)]::name) THEN
+        RAISE duplicate_table USING MESSAGE = pg_catalog.format('"%s" exists already', name),
+            HINT = 'Give another name, or, where it is a table of leads, attach it with leadroute.attach_table().';
+    END IF;
     EXECUTE pg_catalog.format($table$
         CREATE TABLE %s (
             lead_id bigint PRIMARY KEY DEFAULT pg_catalog.nextval('leadroute.lead_ids'),
@@ -233,7 +243,7 @@ BEGIN
     RETURN made;
 END $$;
 COMMENT ON FUNCTION leadroute.create_leads_table(text, text) IS
-    'Makes the standard leads table, an ordinary table of the caller, and attaches it. name: table or schema.table, by the caller''s search_path. policy: the policy that routes. Returns the table. Raises 42602 for an unusable name, 42P07 if it exists.';
+    'Makes the standard leads table, an ordinary table of the caller, and attaches it. name: table or schema.table, by the caller''s search_path. policy: the policy that routes. Returns the table. Raises 42602 for an unusable name, 3F000 if there is no such schema, 42P07 if it exists.';
 
 CREATE FUNCTION leadroute.standard_classes() RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp

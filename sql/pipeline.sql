@@ -130,6 +130,12 @@ BEGIN
             ],
             "tiers": [{"tier": "A", "from": 70}, {"tier": "B", "from": 45}, {"tier": "C", "from": 25}, {"tier": "D", "from": 0}]}', 'quick start');
     END IF;
+    -- what decides already, somebody wrote
+    IF EXISTS (SELECT FROM leadroute.active_policies a WHERE a.name = 'default') THEN
+        RAISE NOTICE USING MESSAGE = 'policy "default" is active already, and stays as it is',
+            HINT = 'It routes the new table, too. Give the table another policy with leadroute.create_leads_table(), if that is meant.';
+        RETURN made;
+    END IF;
     PERFORM leadroute.publish_policy('default', '{
         "leadroute": 1,
         "description": "Quick start: every lead that may be contacted goes to the pool inbound.",
@@ -143,4 +149,4 @@ BEGIN
     RETURN made;
 END $$;
 COMMENT ON FUNCTION leadroute.setup(text, text[]) IS
-    'The quick start: makes and attaches the standard leads table, a pool inbound with the given owners, a scorecard and the policy default, and activates it. leads_table: table or schema.table. owners: pseudonymous references. Returns the table. Needs the roles leadroute_author and leadroute_approver. Raises what these steps raise.';
+    'The quick start: makes and attaches the standard leads table, a pool inbound with the given owners, a scorecard and the policy default, and activates it; where that is active already, it stays as it is, and a notice says so. leads_table: table or schema.table. owners: pseudonymous references. Returns the table. Needs the roles leadroute_author and leadroute_approver. Raises what these steps raise.';

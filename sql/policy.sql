@@ -155,7 +155,7 @@ CREATE FUNCTION leadroute.activate_policy(name text, version integer DEFAULT NUL
     RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_activate_policy';
 COMMENT ON FUNCTION leadroute.activate_policy(text, integer, text, timestamptz, boolean) IS
-    'Makes a version the one that decides, from the next statement of every session on. version: null for the newest; one that is active changes and records nothing. at: from that moment on; no process has to run then. force: also without a required approval; that is on record, and needs a reason. Returns the version number. Raises 42704 if there is none, 55000 if an agent of it is retired, it reads a protected attribute without a justification, it needs an approval, or an activation is scheduled already, 22023 for a moment that is past.';
+    'Makes a version the one that decides, from the next statement of every session on. version: null for the newest; one that is active changes and records nothing; where at is given, a notice says so. at: from that moment on; no process has to run then. force: also without a required approval; that is on record, and needs a reason. Returns the version number. Raises 42704 if there is none, 55000 if an agent of it is retired, it reads a protected attribute without a justification, it needs an approval, or an activation is scheduled already, 22023 for a moment that is past.';
 
 CREATE FUNCTION leadroute.cancel_activation(name text, reason text DEFAULT '') RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_cancel_activation';
@@ -183,7 +183,7 @@ BEGIN
         RAISE object_not_in_prerequisite_state USING MESSAGE = format('policy "%s" has no active version', name),
             HINT = 'Name a version, or activate one with leadroute.activate_policy().';
     ELSIF id IS NULL THEN
-        RAISE undefined_object USING MESSAGE = format('policy "%s" has no version %s', name, version), HINT = 'See leadroute.policy_history.';
+        RAISE undefined_object USING MESSAGE = format('policy "%s" has no version %s', name, version), HINT = 'See leadroute.policy_version_states.';
     END IF;
     RETURN id;
 END $$;

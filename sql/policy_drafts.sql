@@ -283,6 +283,10 @@ BEGIN
     ELSE
         base := leadroute.policy_version_id(policy, version);
     END IF;
+    IF NOT EXISTS (SELECT FROM leadroute.policies p WHERE p.name = create_draft.policy) THEN
+        RAISE NOTICE USING MESSAGE = format('there is no policy "%s" yet: draft "%s" begins without a rule', policy, made),
+            HINT = 'Publishing the draft makes the policy. If another one is meant, see leadroute.policies, and leadroute.discard_draft().';
+    END IF;
     -- standard steps, as far as there is what they need
     document := coalesce(leadroute.version_document(base), jsonb_build_object('leadroute', 1, 'rules', '[]'::jsonb, 'steps',
         CASE WHEN EXISTS (SELECT FROM leadroute.documents d WHERE d.kind = 'scorecard' AND d.name = 'standard') THEN
@@ -297,7 +301,7 @@ BEGIN
     RETURN made;
 END $$;
 COMMENT ON FUNCTION leadroute.create_draft(text, text, integer) IS
-    'Makes a draft of a policy. draft: its name; null: that of the policy. version: the version that it begins with; null: the active one, or, where none is, the standard steps without a rule. Returns its name. Raises 42710 if there is a draft of that name, 42704 if there is no such version.';
+    'Makes a draft of a policy. draft: its name; null: that of the policy. version: the version that it begins with; null: the active one, or, where none is, the standard steps without a rule; a notice says so where there is no such policy. Returns its name. Raises 42710 if there is a draft of that name, 42704 if there is no such version.';
 
 CREATE FUNCTION leadroute.discard_draft(draft text, reason text DEFAULT '') RETURNS void
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_discard_draft';

@@ -164,7 +164,7 @@ AS $$
     FROM (SELECT trials::double precision AS n, successes / trials::double precision AS p, 1.959963984540054 AS z WHERE trials > 0) AS x
 $$;
 COMMENT ON FUNCTION leadroute.wilson_interval(bigint, bigint) IS
-    'Returns the 95 % confidence interval of a rate, from 0 to 1, by Wilson''s score; null for no trials at all. successes: how many of the trials succeeded.';
+    'Returns the 95 % confidence interval of a rate, from 0 to 1, by Wilson''s score; null for no trials at all. successes: how many of the trials succeeded. Raises 2201F for more successes than trials.';
 
 -- Every lead of a trial, on the side or sides where it stands, as it was decided last; or of an observed table.
 CREATE FUNCTION leadroute.trial_leads(trial_id integer, source_id integer)

@@ -109,6 +109,13 @@ lr_mistake(LrMistakes *mistakes, const char *place, const char *hint, const char
 void
 lr_mistakes_raise(const LrMistakes *mistakes, const char *what)
 {
+	lr_mistakes_raise_hint(mistakes, what, "Each line names the place in the document, what is wrong there, and how to mend it.");
+}
+
+/* The same, with a hint of the caller's. */
+void
+lr_mistakes_raise_hint(const LrMistakes *mistakes, const char *what, const char *hint)
+{
 	StringInfoData detail;
 	ListCell   *cell;
 	int			n = list_length(mistakes->list);
@@ -133,7 +140,7 @@ lr_mistakes_raise(const LrMistakes *mistakes, const char *what)
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg_plural("%s has %d mistake", "%s has %d mistakes", n, what, n),
 			errdetail_internal("%s", detail.data),
-			errhint("Each line names the place in the document, what is wrong there, and how to mend it."));
+			errhint("%s", hint));
 }
 
 /* Returns the place of a member: parent.member. */

@@ -32,6 +32,7 @@ extern json_t *lr_json_of_jsonb(Datum document);
 extern char *lr_json_text(json_t *json);
 extern void lr_mistake(LrMistakes *mistakes, const char *place, const char *hint, const char *problem, ...) __attribute__((format(printf, 4, 5)));
 extern void lr_mistakes_raise(const LrMistakes *mistakes, const char *what);
+extern void lr_mistakes_raise_hint(const LrMistakes *mistakes, const char *what, const char *hint);
 extern char *lr_place(const char *parent, const char *member);
 extern char *lr_place_at(const char *parent, int index);
 

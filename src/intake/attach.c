@@ -321,14 +321,14 @@ check_mapping(Relation rel, json_t *mapping, LrMistakes *mistakes)
 		char	   *place = lr_place("mapping", name);
 
 		if (!is_attribute(name))
-			lr_mistake(mistakes, place, "See docs/intake.md for the attributes; other columns are reached as attributes->>'column'.",
+			lr_mistake(mistakes, place, "Write {\"attribute\": \"column\"}. docs/intake.md has the attributes; other columns are reached as attributes->>'column'.",
 					   "is not an attribute of a lead");
 		else if (json_is_object(target) && json_object_get(target, "value") && json_object_size(target) == 1)
 			continue;
 		else if (!json_is_string(target) && !json_is_null(target))
 			lr_mistake(mistakes, place, NULL, "has to be a column's name, {\"value\": constant} or null");
 		else if (json_is_string(target) && !is_column(rel, json_string_value(target)))
-			lr_mistake(mistakes, place, NULL, "table \"%s\" has no column \"%s\"", RelationGetRelationName(rel), json_string_value(target));
+			lr_mistake(mistakes, place, "Write {\"attribute\": \"column\"}, the column as psql's \\d shows it.", "table \"%s\" has no column \"%s\"", RelationGetRelationName(rel), json_string_value(target));
 	}
 }
 

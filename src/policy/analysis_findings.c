@@ -7,6 +7,9 @@
 #include "nodes/nodeFuncs.h"
 #include "utils/memutils.h"
 
+/* What is said of a condition without attributes, or one that compares them with null. */
+#define NEVER "it says false or null, whatever the lead"
+
 /* One rule may use up this part of the budget, so that one that is hard does not leave all others open. */
 #define SHARE_OF_ONE_RULE 10
 /* Rules that are named when several together do something. */
@@ -88,7 +91,9 @@ find_always_false(LrAnalysis *analysis, LrSubject *subject)
 	if (!lr_witness_find(analysis, region, NULL, NULL, &witness) || lr_witness_truth(analysis, &witness, subject) == LR_TRUE || !lr_finding_wanted(analysis, LR_FINDING_ALWAYS_FALSE, LR_WARNING_FINDING))
 		return;
 	finding = lr_finding_add(analysis, LR_FINDING_ALWAYS_FALSE, LR_WARNING_FINDING, subject->name, NULL,
-							 "Correct the condition, or leave it out.", "No lead can make its condition true: %s.", columns);
+							 strcmp(columns, NEVER) == 0 ? "Correct the condition, or leave it out. To ask whether there is a value, write IS NULL or IS NOT NULL." :
+							 "Correct the condition, or leave it out.",
+							 "No lead can make its condition true: %s.", columns);
 	lr_finding_show(analysis, finding, &witness);
 }
 
@@ -129,7 +134,7 @@ before_contradiction(LrAnalysis *analysis, LrSubject *subject, char **columns)
 		if (too_early)
 			*columns = psprintf("%s is not known yet", names.data);
 		else if (names.len == 0)
-			*columns = "it says false, whatever the lead";
+			*columns = NEVER;
 		else if (boxes == NIL)
 			*columns = psprintf("what it asks of %s cannot be", names.data);
 		else
@@ -514,7 +519,7 @@ gap_found(LrAnalysis *analysis, const LrSet **region, void *argument)
 		return false;
 	}
 	where = lr_region_text(analysis, region);
-	finding = lr_finding_add(analysis, LR_FINDING_GAP, LR_WARNING_FINDING, NULL, NULL, "Add a last rule with the condition true.",
+	finding = lr_finding_add(analysis, LR_FINDING_GAP, LR_WARNING_FINDING, NULL, NULL, "Add a rule with the condition true behind all others: the last one, and where rules have priorities, with the highest number.",
 							 where[0] ? "No rule holds where: %s." : "No rule holds.%s", where);
 	lr_finding_show(analysis, finding, &witness);
 	return false;

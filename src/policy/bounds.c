@@ -62,7 +62,7 @@ lr_bounds_read(LrTrial *trial, json_t *bounds, LrMistakes *mistakes)
 	(void) lr_json_number(bounds, "min_leads", 1, 1e6, &min_leads, "bounds", mistakes);
 	(void) lr_json_number(bounds, "window", 1, 1e6, &window, "bounds", mistakes);
 	if (window < min_leads)
-		lr_mistake(mistakes, "bounds.window", "Give at least as many as min_leads, which is 100 unless given.", "is less than min_leads");
+		lr_mistake(mistakes, "bounds.window", "Give at least as many as min_leads. Unless given, window is 1000 and min_leads 100.", "is less than min_leads");
 	trial->min_leads = (int) min_leads;
 	trial->window = (int) window;
 }

@@ -17,7 +17,9 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/varlena.h"
 
+#define MAKE_POOL "INSERT INTO leadroute.pools (name) makes one."
 #define MAX_STEPS 32
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
@@ -339,8 +341,36 @@ find_pool(LrCompilation *c, const char *name, const char *place)
 	json_t	   *pool_id = json_object_get(c->pools, name);
 
 	if (pool_id == NULL && c->pins == NULL)
-		lr_mistake(c->mistakes, place, "INSERT INTO leadroute.pools (name) makes one.", "there is no pool \"%s\"", name);
+		lr_mistake(c->mistakes, place, lr_pool_hint(c->pools, name), "there is no pool \"%s\"", name);
 	return (int) json_integer_value(pool_id);
+}
+
+/* Says which pool may be meant by a name that is none: one that differs in case, or in few letters. */
+const char *
+lr_pool_hint(json_t *pools, const char *name)
+{
+	int			length = strlen(name);
+	int			least = Min(length / 3, 2) + 1;
+	const char *nearest = NULL;
+	const char *known;
+	json_t	   *pool_id;
+
+	/* among thousands, looking for each of thousands of mistakes takes too long */
+	if (length > NAMEDATALEN || json_object_size(pools) > 1000)
+		return MAKE_POOL;
+	json_object_foreach(pools, known, pool_id)
+	{
+		int			distance = 0;
+
+		if (pg_strcasecmp(known, name) != 0)
+			distance = varstr_levenshtein_less_equal(name, length, known, strlen(known), 1, 1, 1, least - 1, true);
+		if (distance < least)
+		{
+			least = distance;
+			nearest = known;
+		}
+	}
+	return nearest ? psprintf("Perhaps \"%s\" is meant. " MAKE_POOL, nearest) : MAKE_POOL;
 }
 
 /* All pools there are, in the form of the pins. */

@@ -17,6 +17,7 @@
 
 #define EXAMPLE "country = 'DE' AND company_size >= 50"
 #define QUOTES "Texts stand in single quotes: 'DE'."
+#define STRAIGHT_QUOTES "Quotes have to be straight ones: 'DE'. These come from a word processor or a spreadsheet."
 #define NO_PARAMETERS "A condition has no parameters: write the value itself, such as country = 'DE'."
 #define ONE_EXPRESSION "Write only what would stand behind WHERE, such as " EXAMPLE "."
 
@@ -24,6 +25,7 @@ static const char *syntax_hint(const char *text, const char *at);
 static const char *type_hint(const char *at, const char *message);
 static const char *constant_hint(const char *text, const char *at, const char *message);
 static const char *outputs_of(const char *capability);
+static bool begins_curly(const char *text);
 static const char *nearest_fact(const char *name);
 static bool stands_alone(int fact);
 static const char *skip_quoted(const char *at);
@@ -280,6 +282,8 @@ lr_name_hint(List *fields, const char *text, int place)
 		return "It is the step that tries the rules: what it gives, no rule can read.";
 	if (*at == '"' || *at == '@')
 		return QUOTES;
+	if (begins_curly(at))
+		return STRAIGHT_QUOTES;
 	for (int fact = 0; fact < LR_N_FACTS && list_length(fields) > 1; fact++)
 	{
 		if (stands_alone(fact) && (pg_strcasecmp(last, lr_facts[fact].name) == 0 || pg_strcasecmp(first, lr_facts[fact].name) == 0))
@@ -292,6 +296,13 @@ lr_name_hint(List *fields, const char *text, int place)
 	if (isupper((unsigned char) *at) && strspn(at, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == strlen(first))
 		return QUOTES;
 	return "Attributes without a column are reached as attributes->>'name'; outputs as step.output.";
+}
+
+/* Says whether a text begins with a typographic quote, U+2018 to U+201F in UTF-8: of those the parser makes names. */
+static bool
+begins_curly(const char *text)
+{
+	return strncmp(text, "\xe2\x80", 2) == 0 && (unsigned char) text[2] >= 0x98 && (unsigned char) text[2] <= 0x9f;
 }
 
 /* Lists what a step gives, or returns NULL if that is no built-in step with outputs. */

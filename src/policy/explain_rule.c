@@ -129,7 +129,8 @@ find_rule(Explanation *e, const char *name)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("version %d of policy \"%s\" has no rule \"%s\"", e->policy->version, e->policy->name, name),
-				errhint("See leadroute.policy_rules."));
+				errhint("SELECT jsonb_path_query(leadroute.policy_document(%s, %d), '$.rules[*].name') lists its rules.",
+						quote_literal_cstr(e->policy->name), e->policy->version));
 }
 
 /* Gives the run what a past one had when it came to its rules. */

@@ -64,6 +64,9 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 		else
 			schedule(&row, name, version_id, at, act);
 	}
+	else if (!now)
+		ereport(NOTICE,
+				errmsg("version %d of policy \"%s\" is active already: nothing is scheduled", version_number(version_id), name));
 	PG_RETURN_INT32(version_number(version_id));
 }
 
@@ -96,7 +99,7 @@ leadroute_rollback_policy(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("policy \"%s\" has no version to go back to", name),
-				errhint("Activate the version that you want by its number: see leadroute.policy_history."));
+				errhint("Activate the version that you want by its number: see leadroute.policy_version_states."));
 	lr_policy_check_usable(version_id, name);
 	act.overridden = lr_policy_check_approved(&row, version_id, name, force);
 	activate(&row, version_id, act);
@@ -268,7 +271,7 @@ lr_policy_lock(const char *name, bool create, LrPolicyRow *row)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("policy \"%s\" does not exist", name),
-				errhint("Publish it first with leadroute.publish_policy()."));
+				errhint("See leadroute.policies; leadroute.publish_policy() makes a new one."));
 	row->policy_id = lr_sql_int32(0, 1, 0);
 	row->active = lr_sql_int32(0, 2, 0);
 	row->scheduled = lr_sql_int32(0, 3, 0);
@@ -358,7 +361,7 @@ find_version(const LrPolicyRow *row, const char *name, bool newest, int version)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				newest ? errmsg("policy \"%s\" has no version", name) : errmsg("policy \"%s\" has no version %d", name, version),
-				errhint("See leadroute.policy_history."));
+				errhint("See leadroute.policy_version_states."));
 	return version_id;
 }
 
@@ -404,7 +407,7 @@ lr_policy_check_approved(const LrPolicyRow *row, int version_id, const char *nam
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("version %d of policy \"%s\" is not approved", version_number(version_id), name),
 				errdetail("The policy requires an approval by somebody who is not among the version's authors."),
-				errhint("Approve it with leadroute.approve_policy(), or give force => true and a reason: that is on record in leadroute.forced_acts."));
+				errhint("Approve it with leadroute.approve_policy(). activate_policy() and rollback_policy() also take force => true and a reason: that is on record in leadroute.forced_acts."));
 	return "missing approval";
 }
 

@@ -130,6 +130,7 @@ typedef struct LrPlacedName
 } LrPlacedName;
 
 extern LrPolicy *lr_policy_compile(json_t *document, json_t *pins, bool reading, LrMistakes *mistakes);
+extern const char *lr_pool_hint(json_t *pools, const char *name);
 extern void lr_names_check(const char *list, LrPlacedName *names, int n, const char *hint, LrMistakes *mistakes);
 extern char *lr_policy_pins(const LrPolicy *policy);
 extern LrCondition *lr_rule_read_condition(LrPolicy *policy, json_t *json, const char *place, LrMistakes *mistakes);

@@ -138,7 +138,10 @@ publish(const char *name, Datum document, const char *reason, bool force, const 
 	json = lr_json_of_jsonb(document);
 	policy = lr_policy_compile(json, NULL, false, &mistakes);
 	lr_check_protected(policy, &mistakes);
-	lr_mistakes_raise(&mistakes, draft ? psprintf("draft \"%s\"", draft->name) : psprintf("the document for policy \"%s\"", name));
+	if (draft)
+		lr_mistakes_raise_hint(&mistakes, psprintf("draft \"%s\"", draft->name),
+							   "Each line names the place in the document, what is wrong there, and how to mend it; leadroute.check_draft() names the rules.");
+	lr_mistakes_raise(&mistakes, psprintf("the document for policy \"%s\"", name));
 	lr_make_owner_pools(policy);
 
 	resetStringInfo(&overridden);

@@ -179,7 +179,7 @@ check_expect(Checking *c, json_t *expect, const char *place)
 		lr_mistake(c->mistakes, lr_place(place, "rule"), "Name a rule of this document, or give null for none.",
 				   "there is no rule \"%s\"", text);
 	if (expects(c, expect, "pool", &text, place) && json_object_get(c->pools, text) == NULL && !has_name(&c->owner_pools, text))
-		lr_mistake(c->mistakes, lr_place(place, "pool"), "INSERT INTO leadroute.pools (name) makes one.", "there is no pool \"%s\"", text);
+		lr_mistake(c->mistakes, lr_place(place, "pool"), lr_pool_hint(c->pools, text), "there is no pool \"%s\"", text);
 	if (expects(c, expect, "owner", &text, place))
 		(void) lr_members_find_owner(c->members, text, lr_place(place, "owner"));
 	if (expects(c, expect, "outcome", &text, place) && (!lr_outcome_by_name(text, &outcome) || outcome == LR_PENDING))

@@ -212,7 +212,7 @@ start(const Start *given)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("version %d of policy \"%s\" is the active one", given->version, given->policy),
-				errhint("Try another version: see leadroute.policy_history."));
+				errhint("Try another version: see leadroute.policy_version_states."));
 	if (find_running(row.policy_id, &present))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -280,7 +280,7 @@ version_by_number(int policy_id, const char *policy, int version)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("policy \"%s\" has no version %d", policy, version),
-				errhint("See leadroute.policy_history."));
+				errhint("See leadroute.policy_version_states."));
 	return version_id;
 }
 

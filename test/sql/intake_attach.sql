@@ -33,6 +33,7 @@ INSERT INTO leads (source_system, external_id) VALUES ('crm', '1');
 SELECT leadroute.create_leads_table('intake_attach."Odd name"', 'intake_attach');
 SELECT leadroute.create_leads_table('a.b.c');
 SELECT leadroute.create_leads_table('leads');
+SELECT leadroute.create_leads_table('intake_attach_nowhere.leads');
 
 -- a table that the team already has: mapped and equally named columns, a constant, and the rest in attributes
 CREATE TABLE contacts (

@@ -88,6 +88,16 @@ SELECT leadroute.detach_table('leads');
 SELECT leadroute.route_lead(:de);
 \set VERBOSITY default
 
+-- the quick start once more: what decides stays
+BEGIN;
+SELECT leadroute.setup('pipeline_manual.first');
+SELECT leadroute.publish_policy('default', leadroute.policy_document('default') || '{"description": "ours"}', 'test') > 0 AS published;
+SELECT leadroute.activate_policy('default') > 0 AS active;
+SET LOCAL client_min_messages = notice;
+SELECT leadroute.setup('pipeline_manual.second');
+SELECT leadroute.policy_document('default') ->> 'description' AS description, count(*) = 2 AS versions FROM leadroute.policy_versions JOIN leadroute.policies USING (policy_id) WHERE name = 'default';
+ROLLBACK;
+
 DROP SCHEMA pipeline_manual CASCADE;
 DELETE FROM leadroute.pool_members WHERE pool_id = :pool;
 DELETE FROM leadroute.pools WHERE pool_id = :pool;

@@ -44,6 +44,11 @@ SELECT decided(2), (SELECT version FROM leadroute.active_policies WHERE name = '
 SELECT leadroute.route_pending('leads');
 SELECT outcome, reason_code FROM leadroute.lead_states WHERE lead_id = leadroute.lead_of('leads', '1');
 
+-- the active version has nothing to wait for
+SET client_min_messages = notice;
+SELECT leadroute.activate_policy('policy_life', 1, 'again', in_a_year());
+SET client_min_messages = warning;
+
 -- one at a time; cancelled, it never was; the active version stays active meanwhile
 SELECT leadroute.activate_policy('policy_life', 2, 'next', in_a_year());
 SELECT decided(3);

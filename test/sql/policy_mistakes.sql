@@ -46,6 +46,9 @@ SELECT leadroute.publish_policy('', '{}', 'test');
 SELECT leadroute.publish_policy('a@b', '{}', 'test');
 SELECT leadroute.publish_policy(repeat('x', 101), '{}', 'test');
 
+-- what spreadsheets make of quotes
+SELECT place, problem, hint FROM leadroute.policy_mistakes('{"leadroute": 1, "steps": [{"capability": "assignOwner"}], "rules": [
+    {"name": "a", "when": "country = ‘DE’", "outcome": "nurture", "reason": "x"}, {"name": "b", "when": "“DE” = country", "outcome": "nurture", "reason": "x"}]}');
 -- scorecards and jurisdictions likewise
 SELECT leadroute.publish_scorecard('policy_mistakes', '{
     "base": 1.5, "minimum": 10, "maximum": 10, "descripton": "x", "justifications": [],
