@@ -25,6 +25,7 @@ typedef struct Lifting
 } Lifting;
 
 static Node *lift(Node *node, void *context);
+static void put_untested_first(const LrCondition *condition, LrCondition *shape);
 static bool is_liftable(const Node *node);
 static bool is_object_number(Oid type);
 static char *without_locations(char *text);
@@ -47,7 +48,32 @@ lr_shape_of(const LrCondition *condition, List **constants)
 		shape->conjuncts[i].may_raise = condition->conjuncts[i].may_raise;
 	}
 	*constants = lifting.constants;
+	put_untested_first(condition, shape);
 	return shape;
+}
+
+/*
+ * Puts conjuncts in the order in which they are likely to be false for a rule that the index found: it has looked at the
+ * equalities, and perhaps at one pair of bounds. What may raise stays behind, where it is: errors name it by its place.
+ */
+static void
+put_untested_first(const LrCondition *condition, LrCondition *shape)
+{
+	LrConjunct *ordered = palloc(sizeof(LrConjunct) * Max(condition->nconjuncts, 1));
+	int			n = 0;
+
+	for (int pass = 0; pass < 4; pass++)
+	{
+		for (int i = 0; i < condition->nconjuncts; i++)
+		{
+			const LrConjunct *conjunct = &condition->conjuncts[i];
+			int			turn = conjunct->may_raise ? 3 : conjunct->test == NULL ? 0 : conjunct->test->nvalues == 0 ? 1 : 2;
+
+			if (turn == pass)
+				ordered[n++] = shape->conjuncts[i];
+		}
+	}
+	shape->conjuncts = ordered;
 }
 
 static Node *
