@@ -5,8 +5,8 @@
  * asked: they insert leads, the record is ours. The tables have no triggers for rows, no defaults that matter and no
  * row-level security, so none is looked for; whatever indexes there are get their entries.
  *
- * Most statements bring one lead, and for these looking up what a table and its indexes are like takes as long as inserting
- * the row. So that is kept for the session, until the relation cache says that the table changed. It holds as long as all
+ * Most statements bring one lead, and for these looking up what a table and its indexes are like takes nearly as long as
+ * inserting the row. So that is kept for the session, until the relation cache says that the table changed. It holds as long as all
  * indexes are B-trees over plain columns, as ours are; where somebody added another kind, the executor's own way is taken.
  *
  * Keys from sequences go to the right end of their index. The server inserts there without coming down from the root, as long

@@ -6,7 +6,7 @@
  *
  * A lead has half a dozen of them, of some bytes each. So the two states of SHA-256 behind the padded key, with which every
  * HMAC begins, are computed once a key, and a digest is two blocks. OpenSSL's EVP_MAC does the same, but allocates, copies and
- * frees several contexts for each message, which takes five times as long as hashing it.
+ * frees several contexts for each message: some 1,500 instructions, for as little as a name.
  */
 /* SHA256_Update() and its kin are deprecated in favour of EVP, for that which they do not do: choose the algorithm. */
 #define OPENSSL_SUPPRESS_DEPRECATED
