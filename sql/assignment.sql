@@ -5,13 +5,41 @@ COMMENT ON SEQUENCE leadroute.owner_ids IS 'Ids of owners.';
 CREATE TABLE leadroute.owners (
     owner_id integer PRIMARY KEY DEFAULT nextval('leadroute.owner_ids'),
     reference text NOT NULL UNIQUE CHECK (reference <> ''),
-    available boolean NOT NULL DEFAULT true
+    available boolean NOT NULL DEFAULT true,
+    kind text NOT NULL DEFAULT 'person' CHECK (kind IN ('person', 'queue', 'system')),
+    timezone text NOT NULL DEFAULT 'UTC',
+    region text CHECK (region <> ''),
+    languages text[] NOT NULL DEFAULT '{}',
+    starts_on date,
+    ends_on date,
+    calendar_id integer,
+    CHECK (starts_on <= ends_on)
 );
 COMMENT ON TABLE leadroute.owners IS 'Who can work a lead: people, CRM queues or systems.';
 COMMENT ON COLUMN leadroute.owners.reference IS 'A pseudonymous reference, such as the CRM''s user id; not a person''s name.';
 COMMENT ON COLUMN leadroute.owners.available IS 'False: gets no leads. Why is nobody''s business here.';
 COMMENT ON COLUMN leadroute.owners.owner_id IS 'What entries and states refer to.';
+COMMENT ON COLUMN leadroute.owners.kind IS 'person, queue (of a CRM) or system.';
+COMMENT ON COLUMN leadroute.owners.timezone IS 'IANA time zone, such as Europe/Berlin: of the working hours, the dates and the caps.';
+COMMENT ON COLUMN leadroute.owners.region IS 'Where the owner works, such as DE-BY: its holidays, and those of DE, are free.';
+COMMENT ON COLUMN leadroute.owners.languages IS 'Languages, as ISO 639 codes: each counts as a skill of that name.';
+COMMENT ON COLUMN leadroute.owners.starts_on IS 'The first day, in the owner''s time zone; null: always.';
+COMMENT ON COLUMN leadroute.owners.ends_on IS 'The last day, in the owner''s time zone; null: no end.';
+COMMENT ON COLUMN leadroute.owners.calendar_id IS 'Working hours: see calendars. Null: works at all hours.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.owners
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
+
+CREATE TABLE leadroute.owner_skills (
+    owner_id integer,
+    skill text CHECK (skill <> ''),
+    level integer NOT NULL DEFAULT 1 CHECK (level BETWEEN 1 AND 10),
+    PRIMARY KEY (owner_id, skill)
+);
+COMMENT ON TABLE leadroute.owner_skills IS 'What owners are good at, and how good.';
+COMMENT ON COLUMN leadroute.owner_skills.owner_id IS 'See owners.';
+COMMENT ON COLUMN leadroute.owner_skills.skill IS 'What rules call it under skills.';
+COMMENT ON COLUMN leadroute.owner_skills.level IS '1 to 10, 10 being the best.';
+CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.owner_skills
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
 CREATE SEQUENCE leadroute.pool_ids AS integer;
@@ -20,13 +48,23 @@ CREATE TABLE leadroute.pools (
     pool_id integer PRIMARY KEY DEFAULT nextval('leadroute.pool_ids'),
     name text NOT NULL UNIQUE CHECK (name <> ''),
     description text NOT NULL DEFAULT '',
-    of_owner integer UNIQUE
+    of_owner integer UNIQUE,
+    strategy text NOT NULL DEFAULT 'rotation' CHECK (strategy IN ('rotation', 'balance', 'least_loaded', 'best_skill', 'fixed')),
+    balance_by text NOT NULL DEFAULT 'count' CHECK (balance_by IN ('count', 'value')),
+    balance_over text NOT NULL DEFAULT 'week' CHECK (balance_over IN ('day', 'week', 'month')),
+    timezone text NOT NULL DEFAULT 'UTC',
+    minutes_per_lead integer CHECK (minutes_per_lead BETWEEN 1 AND 10080)
 );
 COMMENT ON TABLE leadroute.pools IS 'Groups that leads rotate through. Each has a sequence leadroute.pool_N_turns: its turns.';
 COMMENT ON COLUMN leadroute.pools.of_owner IS 'The owner whose pool of one it is: publishing makes one for each owner that a rule names. Null for all others. Its turns are leadroute.owner_turns.';
 COMMENT ON COLUMN leadroute.pools.pool_id IS 'What policy versions pin: a pool keeps its meaning when it is renamed.';
 COMMENT ON COLUMN leadroute.pools.name IS 'What rules call it.';
 COMMENT ON COLUMN leadroute.pools.description IS 'For people.';
+COMMENT ON COLUMN leadroute.pools.strategy IS 'rotation: by turn, in shares by weight; balance: to whom has least, by weight, in balance_over, so that who was away catches up; least_loaded: to whom has most room; best_skill: to whom fits the rule''s skills best; fixed: to the first by position.';
+COMMENT ON COLUMN leadroute.pools.balance_by IS 'What the strategy balance evens out: count of leads, or value: score times the rule''s value.';
+COMMENT ON COLUMN leadroute.pools.balance_over IS 'The span, in the pool''s time zone, in which the strategy balance evens out.';
+COMMENT ON COLUMN leadroute.pools.timezone IS 'IANA time zone of the pool''s caps and of balance_over.';
+COMMENT ON COLUMN leadroute.pools.minutes_per_lead IS 'Working minutes that an open lead takes its owner, by which the time of a first response is estimated; null: who works can respond.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.pools
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -34,13 +72,20 @@ CREATE TABLE leadroute.pool_members (
     pool_id integer,
     owner_id integer,
     weight integer NOT NULL DEFAULT 1 CHECK (weight BETWEEN 1 AND 1000),
-    PRIMARY KEY (pool_id, owner_id)
+    position integer NOT NULL DEFAULT 0,
+    starts_on date,
+    ends_on date,
+    PRIMARY KEY (pool_id, owner_id),
+    CHECK (starts_on <= ends_on)
 );
 CREATE INDEX pool_members_owner_id ON leadroute.pool_members (owner_id);
 COMMENT ON TABLE leadroute.pool_members IS 'Who belongs to which pool, and for how many shares.';
 COMMENT ON COLUMN leadroute.pool_members.weight IS 'Shares of the pool''s leads, 1 to 1000, relative to the other available members.';
 COMMENT ON COLUMN leadroute.pool_members.pool_id IS 'See pools.';
 COMMENT ON COLUMN leadroute.pool_members.owner_id IS 'See owners.';
+COMMENT ON COLUMN leadroute.pool_members.position IS 'Place under the strategy fixed, lower ones first; equal ones by owner id.';
+COMMENT ON COLUMN leadroute.pool_members.starts_on IS 'The first day in the pool, in the owner''s time zone; null: always.';
+COMMENT ON COLUMN leadroute.pool_members.ends_on IS 'The last day in the pool, in the owner''s time zone; null: no end.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.pool_members
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
@@ -142,6 +187,34 @@ END $$;
 COMMENT ON FUNCTION leadroute.keep_owner_pool() IS 'Trigger of pools and pool_members: a pool of one owner has this member only, and stays the owner''s. Raises 55000.';
 CREATE TRIGGER keep_owner_pool BEFORE INSERT OR UPDATE OR DELETE ON leadroute.pool_members FOR EACH ROW EXECUTE FUNCTION leadroute.keep_owner_pool();
 CREATE TRIGGER keep_owner_pool BEFORE UPDATE OF of_owner ON leadroute.pools FOR EACH ROW EXECUTE FUNCTION leadroute.keep_owner_pool();
+
+-- How many leads, at most.
+CREATE TABLE leadroute.caps (
+    owner_id integer,
+    pool_id integer,
+    per text NOT NULL CHECK (per IN ('hour', 'day', 'week', 'month', 'open')),
+    maximum integer NOT NULL CHECK (maximum >= 0),
+    UNIQUE NULLS NOT DISTINCT (owner_id, pool_id, per),
+    CHECK (num_nonnulls(owner_id, pool_id) > 0)
+);
+CREATE INDEX caps_pool_id ON leadroute.caps (pool_id);
+COMMENT ON TABLE leadroute.caps IS 'How many leads an owner, a pool, or an owner as a member of a pool gets at most. A lead that was taken away again does not count.';
+COMMENT ON COLUMN leadroute.caps.owner_id IS 'The owner; null: the pool as a whole.';
+COMMENT ON COLUMN leadroute.caps.pool_id IS 'The pool: with an owner, what the owner gets as its member; null: what the owner gets in all.';
+COMMENT ON COLUMN leadroute.caps.per IS 'hour, day, week (from Monday) or month, of the clock in the time zone of the owner, of a pool''s cap in that of the pool; open: leads that are open at a time.';
+COMMENT ON COLUMN leadroute.caps.maximum IS 'Leads; per open, their loads: see tier_loads.';
+CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.caps
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
+
+CREATE TABLE leadroute.tier_loads (
+    tier text PRIMARY KEY,
+    load integer NOT NULL CHECK (load BETWEEN 1 AND 1000)
+);
+COMMENT ON TABLE leadroute.tier_loads IS 'How much an open lead of a tier counts towards caps per open. Tiers that are not listed count 1.';
+COMMENT ON COLUMN leadroute.tier_loads.tier IS 'The tier that computeLeadScore gives.';
+COMMENT ON COLUMN leadroute.tier_loads.load IS 'Its load, 1 to 1000.';
+CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.tier_loads
+    FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
 -- What the members of a pool were when decisions were made: written once by whoever first routes after a change, never per
 -- lead. Two sessions may write the same content: duplicates do no harm, and nobody waits for another's commit.

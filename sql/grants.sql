@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA leadroute TO leadroute_author, leadroute_approver, leadrou
 
 -- Everybody with a role may read the configuration, and check what the library is.
 GRANT SELECT ON leadroute.policies, leadroute.policy_versions, leadroute.policy_rules, leadroute.policy_history, leadroute.documents, leadroute.agents,
-    leadroute.pools, leadroute.pool_members, leadroute.owners, leadroute.attached_tables, leadroute.policy_trials, leadroute.feature_flags
+    leadroute.pools, leadroute.pool_members, leadroute.owners, leadroute.owner_skills, leadroute.caps, leadroute.tier_loads, leadroute.attached_tables, leadroute.policy_trials, leadroute.feature_flags
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.library_version(), leadroute.standard_classes(), leadroute.policy_version_id(text, integer),
     leadroute.policy_document(text, integer), leadroute.content_hash(jsonb, jsonb, bytea)
@@ -19,7 +19,7 @@ GRANT EXECUTE ON FUNCTION leadroute.policy_mistakes(jsonb), leadroute.publish_po
     leadroute.detach_table(regclass), leadroute.create_leads_table(text, text), leadroute.setup(text, text[]),
     leadroute.generate_leads(bigint, bigint)
     TO leadroute_author;
-GRANT INSERT, UPDATE, DELETE ON leadroute.owners, leadroute.pools, leadroute.pool_members TO leadroute_author;
+GRANT INSERT, UPDATE, DELETE ON leadroute.owners, leadroute.owner_skills, leadroute.pools, leadroute.pool_members, leadroute.caps, leadroute.tier_loads TO leadroute_author;
 GRANT SELECT, INSERT, UPDATE, DELETE ON leadroute.firmographics TO leadroute_author;
 GRANT USAGE ON SEQUENCE leadroute.owner_ids, leadroute.pool_ids, leadroute.lead_ids TO leadroute_author;
 
@@ -118,7 +118,7 @@ BEGIN
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),
         ('leadroute.drafts', ''), ('leadroute.draft_rules', ''), ('leadroute.draft_tests', ''), ('leadroute.draft_positions', ''),
-        ('leadroute.owners', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.pool_revisions', ''),
+        ('leadroute.owners', ''), ('leadroute.owner_skills', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.caps', ''), ('leadroute.tier_loads', ''), ('leadroute.pool_revisions', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),
         ('leadroute.policy_ids', ''), ('leadroute.policy_version_ids', ''), ('leadroute.policy_act_ids', ''), ('leadroute.owner_ids', ''),

@@ -70,7 +70,15 @@ CREATE TABLE leadroute.lead_states (
     outcome leadroute.outcome NOT NULL,
     reason_code text NOT NULL,
     tier text,
-    closed_reason text
+    closed_reason text,
+    load smallint,
+    expected_value bigint,
+    response_due_at timestamptz,
+    accepted_at timestamptz,
+    responded_at timestamptz,
+    finished_at timestamptz,
+    result text,
+    estimated_at timestamptz
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE leadroute.lead_states IS 'The current state of each lead, one row per lead: what applications read.';
 COMMENT ON COLUMN leadroute.lead_states.run_id IS 'The latest run; null while there has been none. Unless the outcome is pending, it is the one that decided.';
@@ -85,6 +93,14 @@ COMMENT ON COLUMN leadroute.lead_states.owner_id IS 'Who works the lead; null un
 COMMENT ON COLUMN leadroute.lead_states.pool_id IS 'The pool of the rule that decided, also where nobody in it was available; null if the rule leads to none.';
 COMMENT ON COLUMN leadroute.lead_states.outcome IS 'pending: the lead waits for route_pending().';
 COMMENT ON COLUMN leadroute.lead_states.tier IS 'The tier of the score; null if the scorecard names none.';
+COMMENT ON COLUMN leadroute.lead_states.load IS 'How much the lead counts towards caps per open, from when it was assigned: see tier_loads. Null: 1.';
+COMMENT ON COLUMN leadroute.lead_states.expected_value IS 'Score times the value of the rule, rounded; null if the rule gives no value.';
+COMMENT ON COLUMN leadroute.lead_states.response_due_at IS 'By when the owner has to respond first; null if the rule says nothing of it.';
+COMMENT ON COLUMN leadroute.lead_states.accepted_at IS 'When the owner accepted the lead; null if not.';
+COMMENT ON COLUMN leadroute.lead_states.responded_at IS 'When the owner first responded; null if not yet.';
+COMMENT ON COLUMN leadroute.lead_states.finished_at IS 'When the work on the lead ended: it takes no capacity any more. Null while it is open.';
+COMMENT ON COLUMN leadroute.lead_states.result IS 'How it ended: won or lost; null while it is open.';
+COMMENT ON COLUMN leadroute.lead_states.estimated_at IS 'Of a lead that waits in a pool''s overflow: when somebody may take it, as far as can be told; otherwise null.';
 COMMENT ON COLUMN leadroute.lead_states.closed_reason IS 'deleted, table dropped, partition dropped, or partition detached; null while the lead''s row exists.';
 
 -- The triggers of attached tables.
