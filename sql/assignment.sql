@@ -9,7 +9,7 @@ CREATE TABLE leadroute.owners (
     kind text NOT NULL DEFAULT 'person' CHECK (kind IN ('person', 'queue', 'system')),
     timezone text NOT NULL DEFAULT 'UTC',
     region text CHECK (region <> ''),
-    languages text[] NOT NULL DEFAULT '{}',
+    languages text[] NOT NULL DEFAULT '{}' CHECK (position(',' in array_to_string(languages, '', ',')) = 0),
     starts_on date,
     ends_on date,
     calendar_id integer,
@@ -31,7 +31,7 @@ CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCAT
 
 CREATE TABLE leadroute.owner_skills (
     owner_id integer,
-    skill text CHECK (skill <> ''),
+    skill text CHECK (skill <> '' AND position(',' in skill) = 0),
     level integer NOT NULL DEFAULT 1 CHECK (level BETWEEN 1 AND 10),
     PRIMARY KEY (owner_id, skill)
 );
@@ -228,16 +228,45 @@ CREATE TABLE leadroute.pool_revisions (
     weights integer[] NOT NULL,
     available boolean[] NOT NULL,
     content_hash bytea NOT NULL,
-    seen_at timestamptz NOT NULL
+    seen_at timestamptz NOT NULL,
+    within_us bigint NOT NULL,
+    working_clock boolean NOT NULL,
+    base_turn bigint NOT NULL,
+    strategy text NOT NULL,
+    measure text NOT NULL,
+    positions integer[],
+    skills text[]
 );
-CREATE INDEX pool_revisions_content ON leadroute.pool_revisions (pool_id, content_hash);
+CREATE INDEX pool_revisions_pool ON leadroute.pool_revisions (pool_id, within_us, working_clock, pool_revision_id);
 COMMENT ON TABLE leadroute.pool_revisions IS 'The members, weights and availability of pools as decisions read them.';
 COMMENT ON COLUMN leadroute.pool_revisions.pool_name IS 'The pool''s name then.';
 COMMENT ON COLUMN leadroute.pool_revisions.owner_ids IS 'The members, ascending.';
 COMMENT ON COLUMN leadroute.pool_revisions.weights IS 'Their weights, in the order of owner_ids.';
 COMMENT ON COLUMN leadroute.pool_revisions.available IS 'Whether they were available, in the order of owner_ids.';
-COMMENT ON COLUMN leadroute.pool_revisions.content_hash IS 'SHA-256 of members, weights and availability.';
+COMMENT ON COLUMN leadroute.pool_revisions.content_hash IS 'SHA-256 of all that decisions read: members, weights, availability, strategy, places and skills.';
+COMMENT ON COLUMN leadroute.pool_revisions.within_us IS 'For rules that want a first response within so many microseconds: available is who can give it. 0: who works at the moment.';
+COMMENT ON COLUMN leadroute.pool_revisions.working_clock IS 'Whether only working time counts there.';
+COMMENT ON COLUMN leadroute.pool_revisions.base_turn IS 'The turn with which the schedule begins: it is new with every change, so that each member''s share is exact from then on.';
+COMMENT ON COLUMN leadroute.pool_revisions.strategy IS 'The pool''s strategy then.';
+COMMENT ON COLUMN leadroute.pool_revisions.measure IS 'What the strategy balance evened out then: count or value.';
+COMMENT ON COLUMN leadroute.pool_revisions.positions IS 'Places under the strategy fixed, in the order of owner_ids; null under others.';
+COMMENT ON COLUMN leadroute.pool_revisions.skills IS 'Skills and levels of each, such as {"en 1, german 5"}, in the order of owner_ids; null where nobody has any.';
 COMMENT ON COLUMN leadroute.pool_revisions.seen_at IS 'When it was written: at the first decision that read it.';
+
+-- What was read of members beyond that: counters, once a batch, then what changed.
+CREATE SEQUENCE leadroute.pool_state_ids MAXVALUE 9007199254740991;
+COMMENT ON SEQUENCE leadroute.pool_state_ids IS 'Ids of pool states; unique, not dense.';
+CREATE TABLE leadroute.pool_states (
+    pool_state_id bigint PRIMARY KEY,
+    base_id bigint,
+    pool_revision_id integer NOT NULL,
+    readings bytea NOT NULL
+);
+COMMENT ON TABLE leadroute.pool_states IS 'What decisions read of the members of a pool: who was at a cap, and the counters that the strategy compares. Written once a batch, and only what changed; decision_candidates() unfolds it.';
+COMMENT ON COLUMN leadroute.pool_states.pool_state_id IS 'What entries refer to.';
+COMMENT ON COLUMN leadroute.pool_states.base_id IS 'The state before, on which it builds; null: it says all.';
+COMMENT ON COLUMN leadroute.pool_states.pool_revision_id IS 'The members: see pool_revisions.';
+COMMENT ON COLUMN leadroute.pool_states.readings IS 'The readings that changed, each with the place in the batch from which it holds, in the compact form of docs/assignment.md.';
 
 CREATE SEQUENCE leadroute.owner_turns MINVALUE 0 START 0;
 COMMENT ON SEQUENCE leadroute.owner_turns IS 'Turns of the pools of one owner, which need no sequence each.';

@@ -82,7 +82,7 @@ GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regproced
 
 -- Operators and auditors read the record and prove it. What they read holds no direct identifiers.
 GRANT SELECT ON leadroute.lead_states, leadroute.decisions, leadroute.provenance, leadroute.lead_timeline, leadroute.routing_metrics,
-    leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.environments, leadroute.entries
+    leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.pool_states, leadroute.environments, leadroute.entries
     TO leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.entry_evidence(bytea, integer), leadroute.entry_steps(bytea, integer), leadroute.entry_tier(bytea, integer), leadroute.explain_decision(bigint),
     leadroute.verify_decision(bigint), leadroute.differences(text, jsonb, jsonb), leadroute.reconcile(regclass, timestamptz),
@@ -118,7 +118,7 @@ BEGIN
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),
         ('leadroute.drafts', ''), ('leadroute.draft_rules', ''), ('leadroute.draft_tests', ''), ('leadroute.draft_positions', ''),
-        ('leadroute.owners', ''), ('leadroute.owner_skills', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.caps', ''), ('leadroute.tier_loads', ''), ('leadroute.pool_revisions', ''),
+        ('leadroute.owners', ''), ('leadroute.owner_skills', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.caps', ''), ('leadroute.tier_loads', ''), ('leadroute.pool_revisions', ''), ('leadroute.pool_states', ''), ('leadroute.pool_state_ids', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),
         ('leadroute.policy_ids', ''), ('leadroute.policy_version_ids', ''), ('leadroute.policy_act_ids', ''), ('leadroute.owner_ids', ''),

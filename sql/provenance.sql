@@ -60,7 +60,8 @@ CREATE TABLE leadroute.entries (
     mode "char" NOT NULL,
     reason_code text NOT NULL,
     note text,
-    evidence bytea NOT NULL
+    evidence bytea NOT NULL,
+    choice bytea
 ) PARTITION BY RANGE (as_of);
 ALTER TABLE leadroute.entries ALTER COLUMN evidence SET STORAGE MAIN;
 COMMENT ON TABLE leadroute.entries IS 'The record: what one transaction appends to a run. Append-only; read it through the views decisions, provenance and lead_timeline.';
@@ -73,6 +74,7 @@ COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p c
 COMMENT ON COLUMN leadroute.entries.mode IS 'r routed, c routed by the candidate of a canary, o observed: decided beside another router that acts; s shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.entries.trial_id IS 'The trial that the lead took part in, on the side that mode says; null for none: see policy_trials.';
 COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes and steps, the rules that raised among them, in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
+COMMENT ON COLUMN leadroute.entries.choice IS 'What choosing the owner read beside the pool''s revision and the turn; null where that was all. decision_candidates() unfolds it.';
 COMMENT ON COLUMN leadroute.entries.run_id IS 'The run; its decision has the same id.';
 COMMENT ON COLUMN leadroute.entries.lead_id IS 'The lead.';
 COMMENT ON COLUMN leadroute.entries.score IS 'What computeLeadScore gave; null if that step was not done.';

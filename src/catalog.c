@@ -41,6 +41,7 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_POOLS] = "pools",
 	[LR_TABLE_POOL_MEMBERS] = "pool_members",
 	[LR_TABLE_POOL_REVISIONS] = "pool_revisions",
+	[LR_TABLE_POOL_STATES] = "pool_states",
 	[LR_TABLE_FIRMOGRAPHICS] = "firmographics",
 	[LR_TABLE_ENVIRONMENTS] = "environments",
 	[LR_TABLE_DIGEST_KEYS] = "digest_keys",
@@ -87,6 +88,7 @@ lr_catalog(void)
 	for (int i = 0; i < LR_N_TABLES; i++)
 		found.tables[i] = find_relation(table_names[i]);
 	found.run_ids = find_relation("run_ids");
+	found.pool_state_ids = find_relation("pool_state_ids");
 	found.lead_ids = find_relation("lead_ids");
 	found.lead_keys_pkey = find_relation("lead_keys_pkey");
 	found.lead_states_pkey = find_relation("lead_states_pkey");

@@ -128,6 +128,7 @@ typedef enum LrTable
 	LR_TABLE_POOLS,
 	LR_TABLE_POOL_MEMBERS,
 	LR_TABLE_POOL_REVISIONS,
+	LR_TABLE_POOL_STATES,
 	LR_TABLE_FIRMOGRAPHICS,
 	LR_TABLE_ENVIRONMENTS,
 	LR_TABLE_DIGEST_KEYS,
@@ -144,6 +145,7 @@ typedef struct LrCatalog
 	Oid			owner;
 	Oid			tables[LR_N_TABLES];
 	Oid			run_ids;
+	Oid			pool_state_ids;
 	Oid			lead_ids;
 	Oid			lead_keys_pkey;
 	Oid			lead_states_pkey;
@@ -187,6 +189,7 @@ typedef enum LrPlan
 	LR_PLAN_DECIDED,
 	LR_PLAN_RECORDED,
 	LR_PLAN_POOL_REVISION,
+	LR_PLAN_POOL_STATE,
 	LR_PLAN_RULE,
 	LR_PLAN_TALLIED,
 	LR_N_PLANS
@@ -210,6 +213,7 @@ extern void lr_refuse_nulls_before(FunctionCallInfo fcinfo, int n);
 
 /* ---- numbers.c: numbers from our sequences ---- */
 extern int64 lr_numbers_take(Oid sequence, int64 count);
+extern int64 lr_numbers_next(Oid sequence);
 
 /* ---- guard.c: running what may raise ---- */
 extern bool lr_guard(void (*body) (void *argument), void *argument, int *sqlstate);

@@ -81,6 +81,24 @@ lr_numbers_take(Oid sequence, int64 count)
 	return first;
 }
 
+/* Returns the number that would be taken next, without taking it. */
+int64
+lr_numbers_next(Oid sequence)
+{
+	Relation	rel = relation_open(sequence, AccessShareLock);
+	Buffer		buffer = ReadBuffer(rel, 0);
+	Form_pg_sequence_data state;
+	int64		next;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	state = (Form_pg_sequence_data) PageGetItem(BufferGetPage(buffer), PageGetItemId(BufferGetPage(buffer), FirstOffsetNumber));
+	state = (Form_pg_sequence_data) ((char *) state + ((HeapTupleHeader) state)->t_hoff);
+	next = state->last_value + (state->is_called ? 1 : 0);
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, AccessShareLock);
+	return next;
+}
+
 static int64
 highest_number(Oid sequence)
 {

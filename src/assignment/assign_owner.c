@@ -1,8 +1,8 @@
 /*
  * assign_owner.c: the agent assignOwner: the first rule that holds chooses the target; a pool's rotation chooses the owner.
  *
- * Rules are matched while the batch goes through its steps. Turns are drawn at the very end, when it is certain that the
- * lead will be written: a turn that is drawn is used, unless the transaction rolls back.
+ * Rules are matched while the batch goes through its steps. Owners are chosen at the very end (live.c), when it is certain that
+ * the lead will be written: a turn that is drawn, a place that is taken, is used, unless the transaction rolls back.
  */
 #include "assignment/assignment.h"
 
@@ -17,20 +17,7 @@ static void run(LrStep *step, LrRun *run);
 static void unfold(const LrStep *step, const char *detail, int length, StringInfo json);
 static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
 
-/* The turns that a batch draws from one pool. */
-typedef struct Draw
-{
-	LrPool	   *pool;
-	int			revision_id;
-	int			count;
-	int64		next;
-} Draw;
-
-static void draw_turns(LrBatch *batch);
-static bool needs_turn(const LrRun *run);
-static Draw *find_draw(Draw *draws, int *ndraws, const LrRun *run);
-static void assign(LrRun *run, Draw *draw);
-static void assign_hypothetically(LrRun *run);
+static bool needs_owner(const LrRun *run);
 
 const LrBuiltin lr_assign_owner = {
 	.capability = "assignOwner",
@@ -108,102 +95,30 @@ run(LrStep *step, LrRun *run)
 	}
 }
 
-/*
- * Draws a turn for every run of a batch that leads to a pool: of each pool as many as it needs at once. Where nobody acts on
- * what the batch decides, no turn is drawn.
- */
+/* Finds the owner of every run of a batch whose rule leads to a pool. */
 void
 lr_assign_batch(LrBatch *batch)
 {
-	if (!lr_batch_acts(batch))
-	{
-		for (int i = 0; i < batch->n; i++)
-		{
-			if (needs_turn(&batch->runs[i]))
-				assign_hypothetically(&batch->runs[i]);
-		}
-		return;
-	}
-	draw_turns(batch);
-}
-
-static void
-draw_turns(LrBatch *batch)
-{
-	Draw	   *draws = palloc(sizeof(Draw) * Max(batch->n, 1));
-	int			ndraws = 0;
+	LrLive	   *live = NULL;
+	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (needs_turn(&batch->runs[i]))
-			find_draw(draws, &ndraws, &batch->runs[i])->count++;
+		if (!needs_owner(&batch->runs[i]))
+			continue;
+		if (live == NULL)
+			live = lr_live_begin(batch);
+		lr_live_add(live, &batch->runs[i]);
 	}
-	for (int i = 0; i < ndraws; i++)
-	{
-		draws[i].revision_id = lr_pool_record(draws[i].pool);
-		if (draws[i].pool->cycle > 0)
-			draws[i].next = lr_pool_draw(draws[i].pool, draws[i].count);
-	}
-	for (int i = 0; i < batch->n; i++)
-	{
-		if (needs_turn(&batch->runs[i]))
-			assign(&batch->runs[i], find_draw(draws, &ndraws, &batch->runs[i]));
-	}
-	pfree(draws);
+	if (live)
+		lr_live_assign(live);
+	MemoryContextSwitchTo(saved);
 }
 
 static bool
-needs_turn(const LrRun *run)
+needs_owner(const LrRun *run)
 {
-	return run->outcome == LR_ASSIGNED && !run->unchanged && run->turn < 0;
-}
-
-/* Finds what is drawn from the run's pool. */
-static Draw *
-find_draw(Draw *draws, int *ndraws, const LrRun *run)
-{
-	for (int i = 0; i < *ndraws; i++)
-	{
-		if (draws[i].pool->pool_id == run->pool_id)
-			return &draws[i];
-	}
-	draws[*ndraws] = (Draw) {.pool = lr_pool(run->pool_id)};
-	return &draws[(*ndraws)++];
-}
-
-static void
-assign(LrRun *run, Draw *draw)
-{
-	run->pool_revision_id = draw->revision_id;
-	if (draw->pool->cycle == 0)
-	{
-		run->outcome = LR_NO_RULE;
-		run->reason = "no_available_member";
-		return;
-	}
-	run->turn = draw->next++;
-	run->owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, run->turn)];
-}
-
-/*
- * Gives a lead to whoever would have it: where the run that acts drew a turn of the same pool with the same members, to whose
- * turn that is, otherwise to whose turn the lead's id names. The turn is recorded, and verifies as one that was drawn.
- */
-static void
-assign_hypothetically(LrRun *run)
-{
-	const LrRun *beside = run->batch->beside ? &run->batch->beside->runs[run->beside] : NULL;
-	LrPool	   *pool = lr_pool(run->pool_id);
-
-	run->pool_revision_id = lr_pool_record(pool);
-	if (pool->cycle == 0)
-	{
-		run->outcome = LR_NO_RULE;
-		run->reason = "no_available_member";
-		return;
-	}
-	run->turn = beside && beside->turn >= 0 && beside->pool_revision_id == run->pool_revision_id ? beside->turn : lr_hypothetical_turn(run->lead_id);
-	run->owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, run->turn)];
+	return run->outcome == LR_ASSIGNED && !run->unchanged && run->owner_id == 0;
 }
 
 /* Lists the rules that hold where only one should, and those that raised before the one that decides. */

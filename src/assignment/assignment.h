@@ -78,30 +78,172 @@ extern const char *const lr_per_names[LR_N_PERS];
 extern const LrCap *lr_caps_of(int owner_id, int pool_id, int *n);
 extern void lr_cap_key(const LrCap *cap, TimestampTz at, LrCounterKey *key);
 
-/* ---- pool.c ---- */
+/* ---- pool.c: pools and their members as decisions read them ---- */
+typedef enum LrStrategy
+{
+	LR_STRATEGY_ROTATION,
+	LR_STRATEGY_BALANCE,
+	LR_STRATEGY_LEAST_LOADED,
+	LR_STRATEGY_BEST_SKILL,
+	LR_STRATEGY_FIXED,
+	LR_N_STRATEGIES
+} LrStrategy;
+
+typedef struct LrSkill
+{
+	char	   *name;
+	int			level;
+} LrSkill;
+
+typedef struct LrMember
+{
+	int			owner_id;
+	int			weight;
+	int			position;
+	bool		available;
+	bool		on;				/* may be available at another moment */
+	int64		room;			/* open leads with which a first response is in time; -1: any number */
+	int			nskills;
+	LrSkill    *skills;			/* languages among them */
+	char	   *timezone;
+	DateADT		starts_on;		/* of the membership; DATEVAL_NOBEGIN and DATEVAL_NOEND for none */
+	DateADT		ends_on;
+} LrMember;
+
+struct LrLimits;
+
 typedef struct LrPool
 {
+	MemoryContext memory;
+	struct LrLimits *limits;	/* of the members and the pool: see live.c */
 	int			pool_id;
+	int64		within;			/* microseconds until the first response, 0: who works now */
+	bool		working_clock;
+	TimestampTz from;			/* it is so from then */
+	TimestampTz until;			/* up to then */
 	int			revision_id;	/* 0 as long as it is not on record */
+	uint64		revision_generation;
+	int64		base;			/* the turn with which the schedule of the revision begins */
+	LrStrategy	strategy;
+	LrMeasure	measure;		/* that the strategy balance evens out */
+	LrPer		over;
+	char	   *timezone;
+	int			minutes_per_lead;	/* 0 for none */
+	bool		governed;		/* caps or counters decide, too */
 	int			nmembers;
-	int		   *owner_ids;		/* ascending */
-	int		   *weights;
-	bool	   *available;
+	LrMember   *members;		/* by owner id */
+	int			non;			/* of those that are on */
 	int			cycle;			/* turns until the rotation repeats; 0 if nobody is available */
-	int		   *schedule;		/* of cycle places in owner_ids */
+	int		   *schedule;		/* of cycle places in members */
 	bool		of_owner;		/* made for one owner, whom rules name */
 	Oid			turns;			/* the sequence */
 } LrPool;
 
-extern LrPool *lr_pool(int pool_id);
-extern LrPool *lr_pool_of_revision(int revision_id);
-extern int	lr_pool_record(LrPool *pool);
+extern const char *const lr_strategy_names[LR_N_STRATEGIES];
+extern LrPool *lr_pool(int pool_id, TimestampTz at, int64 within, bool working_clock);
 extern int64 lr_pool_draw(LrPool *pool, int count);
-extern int	lr_pool_owner_of_turn(const LrPool *pool, int64 turn);
-extern bool lr_pool_has_available(const LrPool *pool, int owner_id);
+extern bool lr_pool_has_on(const LrPool *pool, int owner_id);
+
+/* ---- revision.c: their record ---- */
+extern void lr_pool_record(LrPool *pool);
+extern LrPool *lr_pool_of_revision(int revision_id);
+
+/* ---- schedule.c ---- */
+extern void lr_pool_make_schedule(LrPool *pool);
+extern int	lr_pool_member_of_turn(const LrPool *pool, int64 turn);
+
+/* ---- readings.c: what was read of the members, and its record ---- */
+typedef enum LrReadingCode
+{
+	LR_READING_FREE,
+	LR_READING_CAPPED,			/* of the cap per, and whose it is, count was read, which leaves no room up to maximum */
+	LR_READING_LATE				/* has so many open leads (count) that only up to maximum would be in time */
+} LrReadingCode;
+
+typedef enum LrCapOf
+{
+	LR_CAP_OF_OWNER,
+	LR_CAP_OF_MEMBER,
+	LR_CAP_OF_POOL
+} LrCapOf;
+
+typedef struct LrReading
+{
+	LrReadingCode code;
+	LrPer		per;
+	LrCapOf		of;
+	int64		count;
+	int64		maximum;
+	int64		number;			/* that the strategy compares; 0 under those that compare none */
+} LrReading;
+
+typedef struct LrReadings
+{
+	LrPool	   *pool;
+	LrReading  *now;			/* of each member, then of the pool itself */
+	int64		state_id;		/* what they are on record as; 0 while nothing was read */
+	int64		base_id;
+	int			depth;
+	int			position;		/* of the last event; on record, of all before */
+	StringInfo	events;
+} LrReadings;
+
+extern void lr_readings_init(void);
+extern LrReadings *lr_readings_begin(LrPool *pool);
+extern void lr_readings_set(LrReadings *readings, int place, const LrReading *reading, int position);
+extern void lr_readings_end(LrReadings *readings);
+extern LrReading *lr_readings_load(LrPool *pool, int64 state_id, int position);
+
+/* ---- choose.c: the strategies ---- */
+
+/* What a lead asks of a member. */
+typedef struct LrWants
+{
+	int			nexcluded;
+	const int  *excluded;		/* owners */
+	const int  *match;			/* how well each member's skills fit, -1: not; NULL: nothing is asked */
+	int64		amount;			/* what it adds to what the strategy balances */
+	int64		turn;			/* -1 where the strategy needs none */
+} LrWants;
+
+extern bool lr_strategy_turns(const LrPool *pool);
+extern int	lr_choose(const LrPool *pool, const LrReading *readings, const LrWants *wants, int *distance);
+struct LrTerms;
+extern int	lr_skill_level(const LrMember *member, const char *skill);
+extern const int *lr_match_terms(const LrPool *pool, const struct LrTerms *terms, uint32 dropped);
+extern int64 lr_expected_value(const struct LrTerms *terms, const Datum *score);
 
 /* ---- assign_owner.c ---- */
 struct LrBatch;
 extern void lr_assign_batch(struct LrBatch *batch);
+
+/* ---- live.c: choosing for leads that are routed now ---- */
+struct LrRun;
+typedef struct LrLive LrLive;
+
+extern LrLive *lr_live_begin(struct LrBatch *batch);
+extern void lr_live_add(LrLive *live, struct LrRun *run);
+extern void lr_live_assign(LrLive *live);
+
+/* ---- loads.c: what an open lead counts ---- */
+extern int	lr_tier_load(const char *tier, int length);
+
+/* ---- choice.c: what a decision read to choose, on its record ---- */
+typedef struct LrChoice
+{
+	int64		state_id;		/* 0: nothing was read */
+	int			position;
+	uint32		dropped;		/* skills that were dropped, a bit each */
+	int			nexcluded;
+	int		   *excluded;
+	int			preferred_owner_id; /* 0: nobody */
+	const char *preferred_reason;
+	bool		preferred_unavailable;
+	LrReading	preferred;		/* otherwise */
+} LrChoice;
+
+extern int	lr_choose_again(struct LrRun *run, LrPool *pool, const LrChoice *choice);
+extern bytea *lr_choice_write(const LrChoice *choice);
+extern void lr_choice_read(const char *data, int length, LrChoice *choice);
 
 #endif

@@ -1,52 +1,47 @@
 /*
- * pool.c: pools, their members, and whose turn it is.
+ * pool.c: pools and their members, as decisions read them at a moment.
  *
- * Each pool has a sequence; a lead draws a number from it and no lock is held for longer than that. The number's place in a
- * fixed schedule says who takes the lead. The schedule spreads a member's shares evenly: of weight w, the k-th share of a
- * cycle is due at (2k + 1) / 2w of it (the divisor method of Webster; as stride scheduling: C. Waldspurger, W. Weihl, 1995),
- * ties going to the lower owner id. Who is not available has no place in it.
- *
- * The members as they were read are on record as a revision, written by whoever first routes after a change.
+ * Who is available depends on the moment, and on by when the rule wants a first response: a pool is kept once for each such
+ * time, and it is kept until a calendar, a date or somebody's hand changes it. So most statements find it as the last one did.
  */
 #include "assignment/assignment.h"
 
-#include "catalog/pg_type.h"
 #include "catalog/namespace.h"
-#include "provenance/provenance.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-typedef struct Share
-{
-	int			place;
-	int64		weight;
-	int64		ordinal;		/* 2k + 1 */
-} Share;
+const char *const lr_strategy_names[LR_N_STRATEGIES] = {"rotation", "balance", "least_loaded", "best_skill", "fixed"};
+
+/* A pool of which nothing ever changes by itself is looked at again after this long, in microseconds. */
+#define LONGEST (USECS_PER_DAY)
 
 static List *pools = NIL;		/* of LrPool, in pool_memory */
 static MemoryContext pool_memory = NULL;
 static uint64 pools_generation;
-static uint64 revisions_generation;
 
+static uint64 configuration_generation(void);
+static LrPool *make_pool(int pool_id, TimestampTz at, int64 within, bool working_clock);
+static void load_pool(LrPool *pool);
 static void load_members(LrPool *pool);
-static void read_members(LrPool *pool, Datum owner_ids, Datum weights, Datum available);
-static void make_schedule(LrPool *pool);
-static int	compare_shares(const void *a, const void *b);
-static ArrayType *int_array(const int *values, int n);
-static ArrayType *bool_array(const bool *values, int n);
-static void content_hash(const LrPool *pool, unsigned char *hash);
-static int	find_revision(const LrPool *pool, Datum hash);
+static void load_skills(LrPool *pool);
+static void find_available(LrPool *pool);
+static bool counts_minutes(const LrPool *pool);
+static bool can_respond(const LrPool *pool, const LrWorking *working);
+static TimestampTz changes_at(const LrPool *pool, const LrWorking *working);
+static bool is_governed(const LrPool *pool);
 
-/* Returns a pool as it is now; it stays good for the statement. */
+/*
+ * Returns a pool as it is at a moment, for leads that want a first response within so many microseconds, 0 for none; it stays
+ * good for the statement. A negative id is that of an owner alone.
+ */
 LrPool *
-lr_pool(int pool_id)
+lr_pool(int pool_id, TimestampTz at, int64 within, bool working_clock)
 {
-	uint64		generation = lr_table_generation(LR_TABLE_POOLS) + lr_table_generation(LR_TABLE_OWNERS) + lr_table_generation(LR_TABLE_POOL_MEMBERS);
-	MemoryContext saved;
+	uint64		generation = configuration_generation();
+	LrPool	   *pool;
 	ListCell   *cell;
-	LrPool	   *pool = NULL;
+	MemoryContext saved;
 
 	if (pool_memory == NULL || pools_generation != generation)
 	{
@@ -59,97 +54,21 @@ lr_pool(int pool_id)
 	}
 	foreach(cell, pools)
 	{
-		if (((LrPool *) lfirst(cell))->pool_id == pool_id)
-			pool = lfirst(cell);
+		pool = lfirst(cell);
+		if (pool->pool_id != pool_id || pool->within != within || pool->working_clock != working_clock)
+			continue;
+		if (at >= pool->from && at < pool->until)
+			return pool;
+		/* the moment of another statement: this one's is looked at anew */
+		pools = foreach_delete_current(pools, cell);
+		MemoryContextSetParent(pool->memory, TopTransactionContext);
 	}
-	if (pool == NULL)
-	{
-		MemoryContext mine = pool_memory;
-
-		saved = MemoryContextSwitchTo(mine);
-		pool = palloc0(sizeof(LrPool));
-		pool->pool_id = pool_id;
-		load_members(pool);
-		make_schedule(pool);
-		/* pools of one owner share a sequence: there may be as many as there are owners */
-		pool->turns = get_relname_relid(pool->of_owner ? "owner_turns" : psprintf("pool_%d_turns", pool_id), lr_catalog()->schema);
-		pools = lappend(pools, pool);
-		MemoryContextSwitchTo(saved);
-	}
+	pool = make_pool(pool_id, at, within, working_clock);
+	MemoryContextSetParent(pool->memory, pool_memory);
+	saved = MemoryContextSwitchTo(pool_memory);
+	pools = lappend(pools, pool);
+	MemoryContextSwitchTo(saved);
 	return pool;
-}
-
-/* Returns a pool as a past decision read it, in the current memory context; NULL if the revision is gone. */
-LrPool *
-lr_pool_of_revision(int revision_id)
-{
-	MemoryContext memory = CurrentMemoryContext;
-	LrIdentity	identity;
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(revision_id)};
-	LrPool	   *pool = NULL;
-	bool		isnull;
-
-	lr_sql_begin(&identity);
-	if (lr_sql_kept(LR_PLAN_POOL_REVISION, "SELECT pool_id, owner_ids, weights, available FROM leadroute.pool_revisions WHERE pool_revision_id = $1",
-					1, types, values, NULL) > 0)
-	{
-		MemoryContext saved = MemoryContextSwitchTo(memory);
-
-		pool = palloc0(sizeof(LrPool));
-		pool->pool_id = lr_sql_int32(0, 1, 0);
-		pool->revision_id = revision_id;
-		read_members(pool, lr_sql_datum(0, 2, &isnull), lr_sql_datum(0, 3, &isnull), lr_sql_datum(0, 4, &isnull));
-		make_schedule(pool);
-		MemoryContextSwitchTo(saved);
-	}
-	lr_sql_end(&identity);
-	return pool;
-}
-
-/* Makes sure that the pool, as this session knows it, is on record; returns its revision. */
-int
-lr_pool_record(LrPool *pool)
-{
-	unsigned char hash[32];
-	bytea	   *hash_value;
-	LrIdentity	identity;
-	Oid			types[] = {INT4OID, INT4ARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BYTEAOID};
-	Datum		values[5];
-
-	/* a revision of ours may have been rolled back since */
-	if (revisions_generation != lr_table_generation(LR_TABLE_POOL_REVISIONS))
-	{
-		ListCell   *cell;
-
-		revisions_generation = lr_table_generation(LR_TABLE_POOL_REVISIONS);
-		foreach(cell, pools)
-			((LrPool *) lfirst(cell))->revision_id = 0;
-	}
-	if (pool->revision_id != 0)
-		return pool->revision_id;
-
-	content_hash(pool, hash);
-	hash_value = palloc(VARHDRSZ + sizeof(hash));
-	SET_VARSIZE(hash_value, VARHDRSZ + sizeof(hash));
-	memcpy(VARDATA(hash_value), hash, sizeof(hash));
-	pool->revision_id = find_revision(pool, PointerGetDatum(hash_value));
-	if (pool->revision_id != 0)
-		return pool->revision_id;
-
-	values[0] = Int32GetDatum(pool->pool_id);
-	values[1] = PointerGetDatum(int_array(pool->owner_ids, pool->nmembers));
-	values[2] = PointerGetDatum(int_array(pool->weights, pool->nmembers));
-	values[3] = PointerGetDatum(bool_array(pool->available, pool->nmembers));
-	values[4] = PointerGetDatum(hash_value);
-	lr_sql_begin(&identity);
-	lr_sql("INSERT INTO leadroute.pool_revisions (pool_id, pool_name, owner_ids, weights, available, content_hash, seen_at)"
-		   " SELECT $1, coalesce((SELECT p.name FROM leadroute.pools p WHERE p.pool_id = $1), '#' || $1), $2, $3, $4, $5, clock_timestamp()"
-		   " RETURNING pool_revision_id", false, 5, types, values, NULL);
-	pool->revision_id = lr_sql_int32(0, 1, 0);
-	lr_sql_end(&identity);
-	lr_table_changed(LR_TABLE_POOL_REVISIONS);
-	return pool->revision_id;
 }
 
 /* Draws the next turns of a pool; returns the first. */
@@ -164,23 +83,86 @@ lr_pool_draw(LrPool *pool, int count)
 	return lr_numbers_take(pool->turns, count);
 }
 
-/* Returns whose turn it is: a place in owner_ids, or -1 if nobody is available. */
-int
-lr_pool_owner_of_turn(const LrPool *pool, int64 turn)
-{
-	return pool->cycle == 0 ? -1 : pool->schedule[turn % pool->cycle];
-}
-
-/* Tells whether an owner is an available member. */
+/* Tells whether an owner is a member who is still there: on, and within the dates. */
 bool
-lr_pool_has_available(const LrPool *pool, int owner_id)
+lr_pool_has_on(const LrPool *pool, int owner_id)
 {
 	for (int i = 0; i < pool->nmembers; i++)
 	{
-		if (pool->owner_ids[i] == owner_id)
-			return pool->available[i];
+		if (pool->members[i].owner_id == owner_id)
+			return pool->members[i].on;
 	}
 	return false;
+}
+
+/* Counts changes of everything that pools are made of. */
+static uint64
+configuration_generation(void)
+{
+	static const LrTable tables[] = {LR_TABLE_POOLS, LR_TABLE_OWNERS, LR_TABLE_OWNER_SKILLS, LR_TABLE_POOL_MEMBERS, LR_TABLE_CAPS, LR_TABLE_TIER_LOADS,
+	LR_TABLE_ATTACHED};
+	uint64		sum = 0;
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+		sum += lr_table_generation(tables[i]);
+	return sum;
+}
+
+/* Reads a pool, in a memory context of its own. */
+static LrPool *
+make_pool(int pool_id, TimestampTz at, int64 within, bool working_clock)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute pool", ALLOCSET_SMALL_SIZES);
+	MemoryContext saved = MemoryContextSwitchTo(memory);
+	LrPool	   *pool = palloc0(sizeof(LrPool));
+
+	pool->memory = memory;
+	pool->pool_id = pool_id;
+	pool->within = within;
+	pool->working_clock = working_clock;
+	pool->from = at;
+	pool->timezone = "UTC";
+	load_pool(pool);
+	load_members(pool);
+	load_skills(pool);
+	find_available(pool);
+	lr_pool_make_schedule(pool);
+	pool->governed = is_governed(pool);
+	/* pools of one owner share a sequence: there may be as many as there are owners */
+	if (pool_id > 0)
+		pool->turns = get_relname_relid(pool->of_owner ? "owner_turns" : psprintf("pool_%d_turns", pool_id), lr_catalog()->schema);
+	MemoryContextSwitchTo(saved);
+	return pool;
+}
+
+static void
+load_pool(LrPool *pool)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	LrIdentity	identity;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pool->pool_id)};
+	bool		isnull;
+
+	lr_sql_begin(&identity);
+	if (lr_sql("SELECT strategy, balance_by, balance_over, timezone, minutes_per_lead, of_owner IS NOT NULL FROM leadroute.pools WHERE pool_id = $1",
+			   true, 1, types, values, NULL) > 0)
+	{
+		const char *strategy = lr_sql_text(0, 1);
+		const char *over = lr_sql_text(0, 3);
+
+		for (int i = 0; i < LR_N_STRATEGIES; i++)
+		{
+			if (strcmp(lr_strategy_names[i], strategy) == 0)
+				pool->strategy = (LrStrategy) i;
+		}
+		pool->measure = strcmp(lr_sql_text(0, 2), "value") == 0 ? LR_MEASURE_VALUE : LR_MEASURE_COUNT;
+		pool->over = over[0] == 'd' ? LR_PER_DAY : over[0] == 'w' ? LR_PER_WEEK : LR_PER_MONTH;
+		pool->timezone = MemoryContextStrdup(memory, lr_sql_text(0, 4));
+		pool->minutes_per_lead = lr_sql_int32(0, 5, 0);
+		pool->of_owner = DatumGetBool(lr_sql_datum(0, 6, &isnull));
+	}
+	lr_sql_end(&identity);
 }
 
 static void
@@ -194,132 +176,148 @@ load_members(LrPool *pool)
 	uint64		n;
 
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT m.owner_id, m.weight, o.available, EXISTS (SELECT FROM leadroute.pools p WHERE p.pool_id = m.pool_id AND p.of_owner IS NOT NULL)"
-			   " FROM leadroute.pool_members m JOIN leadroute.owners o USING (owner_id) WHERE m.pool_id = $1 ORDER BY m.owner_id", true, 1, types, values, NULL);
+	if (pool->pool_id > 0)
+		n = lr_sql("SELECT m.owner_id, m.weight, m.position, o.available, o.timezone, m.starts_on, m.ends_on"
+				   " FROM leadroute.pool_members m JOIN leadroute.owners o USING (owner_id) WHERE m.pool_id = $1 ORDER BY m.owner_id", true, 1, types, values, NULL);
+	else
+		n = lr_sql("SELECT o.owner_id, 1, 0, o.available, o.timezone, NULL::date, NULL::date FROM leadroute.owners o WHERE o.owner_id = -$1",
+				   true, 1, types, values, NULL);
 	saved = MemoryContextSwitchTo(memory);
 	pool->nmembers = (int) n;
-	pool->owner_ids = palloc(sizeof(int) * Max(n, 1));
-	pool->weights = palloc(sizeof(int) * Max(n, 1));
-	pool->available = palloc(sizeof(bool) * Max(n, 1));
+	pool->members = palloc0(sizeof(LrMember) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)
 	{
+		LrMember   *member = &pool->members[i];
 		bool		isnull;
+		Datum		date;
 
-		pool->owner_ids[i] = lr_sql_int32(i, 1, 0);
-		pool->weights[i] = lr_sql_int32(i, 2, 1);
-		pool->available[i] = DatumGetBool(lr_sql_datum(i, 3, &isnull));
-		pool->of_owner = DatumGetBool(lr_sql_datum(i, 4, &isnull));
+		member->owner_id = lr_sql_int32(i, 1, 0);
+		member->weight = lr_sql_int32(i, 2, 1);
+		member->position = lr_sql_int32(i, 3, 0);
+		member->on = DatumGetBool(lr_sql_datum(i, 4, &isnull));
+		member->room = -1;
+		/* pool members mostly share one */
+		member->timezone = i > 0 && strcmp(pool->members[i - 1].timezone, lr_sql_text(i, 5)) == 0 ? pool->members[i - 1].timezone : pstrdup(lr_sql_text(i, 5));
+		date = lr_sql_datum(i, 6, &isnull);
+		member->starts_on = isnull ? DATEVAL_NOBEGIN : DatumGetDateADT(date);
+		date = lr_sql_datum(i, 7, &isnull);
+		member->ends_on = isnull ? DATEVAL_NOEND : DatumGetDateADT(date);
 	}
 	MemoryContextSwitchTo(saved);
 	lr_sql_end(&identity);
 }
 
+/* Reads the members' skills; languages are skills of level 10. */
 static void
-read_members(LrPool *pool, Datum owner_ids, Datum weights, Datum available)
-{
-	ArrayType  *owners = DatumGetArrayTypePCopy(owner_ids);
-
-	pool->nmembers = ArrayGetNItems(ARR_NDIM(owners), ARR_DIMS(owners));
-	pool->owner_ids = (int *) ARR_DATA_PTR(owners);
-	pool->weights = (int *) ARR_DATA_PTR(DatumGetArrayTypePCopy(weights));
-	pool->available = (bool *) ARR_DATA_PTR(DatumGetArrayTypePCopy(available));
-}
-
-static void
-make_schedule(LrPool *pool)
-{
-	int			divisor = 0;
-	int			n = 0;
-	Share	   *shares;
-
-	for (int i = 0; i < pool->nmembers; i++)
-	{
-		int			a = pool->available[i] ? pool->weights[i] : 0;
-		int			b = divisor;
-
-		while (b != 0)
-		{
-			int			rest = a % b;
-
-			a = b;
-			b = rest;
-		}
-		divisor = a;
-	}
-	for (int i = 0; i < pool->nmembers; i++)
-		pool->cycle += pool->available[i] ? pool->weights[i] / divisor : 0;
-
-	shares = palloc(sizeof(Share) * Max(pool->cycle, 1));
-	for (int i = 0; i < pool->nmembers; i++)
-	{
-		int			weight = pool->available[i] ? pool->weights[i] / divisor : 0;
-
-		for (int k = 0; k < weight; k++)
-			shares[n++] = (Share) {.place = i,.weight = weight,.ordinal = 2 * (int64) k + 1};
-	}
-	qsort(shares, n, sizeof(Share), compare_shares);
-	pool->schedule = palloc(sizeof(int) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-		pool->schedule[i] = shares[i].place;
-	pfree(shares);
-}
-
-static int
-compare_shares(const void *a, const void *b)
-{
-	const Share *one = a;
-	const Share *other = b;
-	int64		left = one->ordinal * other->weight;
-	int64		right = other->ordinal * one->weight;
-
-	if (left != right)
-		return left < right ? -1 : 1;
-	return one->place - other->place;
-}
-
-static ArrayType *
-int_array(const int *values, int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elements[i] = Int32GetDatum(values[i]);
-	return construct_array(elements, n, INT4OID, sizeof(int32), true, TYPALIGN_INT);
-}
-
-static ArrayType *
-bool_array(const bool *values, int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elements[i] = BoolGetDatum(values[i]);
-	return construct_array(elements, n, BOOLOID, sizeof(bool), true, TYPALIGN_CHAR);
-}
-
-static void
-content_hash(const LrPool *pool, unsigned char *hash)
-{
-	StringInfoData content;
-
-	initStringInfo(&content);
-	for (int i = 0; i < pool->nmembers; i++)
-		appendStringInfo(&content, "%d:%d:%d,", pool->owner_ids[i], pool->weights[i], pool->available[i] ? 1 : 0);
-	lr_sha256(content.data, content.len, hash);
-}
-
-static int
-find_revision(const LrPool *pool, Datum hash)
+load_skills(LrPool *pool)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT4OID, BYTEAOID};
-	Datum		values[] = {Int32GetDatum(pool->pool_id), hash};
-	int			revision_id = 0;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(pool->pool_id)};
+	MemoryContext memory = CurrentMemoryContext;
+	MemoryContext saved;
+	uint64		n;
+	int			place = 0;
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT r.pool_revision_id FROM leadroute.pool_revisions r JOIN leadroute.pools p ON p.pool_id = r.pool_id AND p.name = r.pool_name"
-			   " WHERE r.pool_id = $1 AND r.content_hash = $2 LIMIT 1", true, 2, types, values, NULL) > 0)
-		revision_id = lr_sql_int32(0, 1, 0);
+	n = lr_sql("SELECT s.owner_id, s.skill, max(s.level) FROM (SELECT m.owner_id FROM leadroute.pool_members m WHERE m.pool_id = $1 UNION ALL SELECT -$1 WHERE $1 < 0) m"
+			   " JOIN (SELECT k.owner_id, lower(k.skill COLLATE \"C\") AS skill, k.level FROM leadroute.owner_skills k"
+			   "       UNION ALL SELECT o.owner_id, lower(l COLLATE \"C\"), 10 FROM leadroute.owners o, unnest(o.languages) AS l) s USING (owner_id)"
+			   " GROUP BY 1, 2 ORDER BY 1, s.skill COLLATE \"C\"", true, 1, types, values, NULL);
+	saved = MemoryContextSwitchTo(memory);
+	for (uint64 i = 0; i < n; i++)
+	{
+		int			owner_id = lr_sql_int32(i, 1, 0);
+		LrMember   *member;
+
+		while (place < pool->nmembers && pool->members[place].owner_id < owner_id)
+			place++;
+		if (place == pool->nmembers || pool->members[place].owner_id != owner_id)
+			continue;
+		member = &pool->members[place];
+		if (member->nskills == 0)
+			member->skills = palloc(sizeof(LrSkill) * (n - i));
+		member->skills[member->nskills].name = pstrdup(lr_sql_text(i, 2));
+		member->skills[member->nskills++].level = lr_sql_int32(i, 3, 1);
+		if (i + 1 == n || lr_sql_int32(i + 1, 1, 0) != owner_id)
+			member->skills = repalloc(member->skills, sizeof(LrSkill) * member->nskills);
+	}
+	MemoryContextSwitchTo(saved);
 	lr_sql_end(&identity);
-	return revision_id;
+}
+
+/* Finds who is available at the moment from which the pool is, and until when that is so. */
+static void
+find_available(LrPool *pool)
+{
+	/* what is left of the time is not the same for long */
+	pool->until = pool->from + (counts_minutes(pool) ? USECS_PER_MINUTE : LONGEST);
+	pool->non = 0;
+	for (int i = 0; i < pool->nmembers; i++)
+	{
+		LrMember   *member = &pool->members[i];
+		LrWorking	working;
+
+		if (!DATE_IS_NOBEGIN(member->starts_on) || !DATE_IS_NOEND(member->ends_on))
+		{
+			TimestampTz midnight;
+
+			(void) lr_window_start(LR_PER_DAY, member->timezone, pool->from, &midnight);
+			pool->until = Min(pool->until, midnight);
+			member->on &= lr_day_in(member->timezone, pool->from, member->starts_on, member->ends_on);
+		}
+		if (!member->on)
+			continue;
+		lr_owner_working(member->owner_id, pool->from, &working);
+		pool->until = Min(pool->until, changes_at(pool, &working));
+		member->on = working.now || !TIMESTAMP_IS_NOEND(working.next);
+		member->available = can_respond(pool, &working);
+		pool->non += member->on ? 1 : 0;
+		if (member->available && counts_minutes(pool))
+			member->room = lr_working_time(member->owner_id, pool->from, pool->from + pool->within) / (pool->minutes_per_lead * USECS_PER_MINUTE);
+	}
+}
+
+/* Tells whether the work that owners have already says by when they respond. */
+static bool
+counts_minutes(const LrPool *pool)
+{
+	return pool->minutes_per_lead > 0 && pool->within > 0 && !pool->working_clock;
+}
+
+static bool
+can_respond(const LrPool *pool, const LrWorking *working)
+{
+	if (working->now)
+		return true;
+	if (pool->within == 0 || TIMESTAMP_IS_NOEND(working->next))
+		return false;
+	/* on a clock of working time nobody is late */
+	return pool->working_clock || working->next <= pool->from + pool->within;
+}
+
+/* Returns from when on somebody's answer may be another one. */
+static TimestampTz
+changes_at(const LrPool *pool, const LrWorking *working)
+{
+	if (!working->now && pool->within > 0 && !pool->working_clock && !TIMESTAMP_IS_NOEND(working->next) && working->next - pool->within > pool->from)
+		return Min(working->until, working->next - pool->within);
+	return working->until;
+}
+
+static bool
+is_governed(const LrPool *pool)
+{
+	int			n;
+
+	if (pool->strategy != LR_STRATEGY_ROTATION || pool->minutes_per_lead > 0)
+		return true;
+	if (pool->pool_id > 0 && (lr_caps_of(0, pool->pool_id, &n), n > 0))
+		return true;
+	for (int i = 0; i < pool->nmembers; i++)
+	{
+		if (lr_caps_of(pool->members[i].owner_id, Max(pool->pool_id, 0), &n), n > 0)
+			return true;
+	}
+	return false;
 }

@@ -75,6 +75,9 @@ lr_batch_add(LrBatch *batch)
 	run->steps = palloc0(sizeof(LrStepResult) * Max(batch->policy->nsteps, 1));
 	run->turn = -1;
 	run->unreadable = -1;
+	run->same_person_as = -1;
+	run->load = 1;
+	run->expected_value = PG_INT64_MIN;
 	lr_run_set(run, LR_AS_OF, TimestampTzGetDatum(batch->as_of));
 	MemoryContextSwitchTo(saved);
 	return run;

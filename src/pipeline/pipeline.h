@@ -68,6 +68,18 @@ typedef struct LrRun
 	int			pool_revision_id;
 	int64		turn;			/* -1 if none was drawn */
 	int			owner_id;
+	int			preferred_owner_id; /* who has the lead if there is room, before the pool is asked; 0: nobody */
+	const char *preferred_reason;
+	int			same_person_as; /* the run of the batch before whose owner is preferred, or -1 */
+	int			nexcluded;		/* owners who declined the lead */
+	int		   *excluded;
+	TimestampTz waiting_since;	/* in an overflow; 0: it is in none */
+	int			waiting_pool_id;
+	int			load;			/* what it counts while it is open */
+	int64		expected_value; /* PG_INT64_MIN: the rule says nothing of it */
+	TimestampTz response_due_at;	/* 0 for none */
+	TimestampTz estimated_at;	/* of a lead that overflows; 0: unknown */
+	bytea	   *choice;			/* what was read to choose, or NULL */
 
 	/* record: places in the batch's buffers */
 	int			attributes_at;

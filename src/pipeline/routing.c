@@ -418,6 +418,9 @@ is_unchanged(LrRun *run, uint64 row)
 	bytea	   *own_evidence = lr_run_evidence(run);
 	const char *own = lr_evidence_stable(VARDATA(own_evidence), VARSIZE(own_evidence) - VARHDRSZ, &own_length);
 	const char *outcome = lr_sql_text(row, 5);
+	const LrTerms *terms;
+	LrPool	   *pool;
+	int			owner_id;
 
 	if (stable_length != own_length || memcmp(stable, own, own_length) != 0 ||
 		lr_sql_int32(row, 2, 0) != run->batch->policy->version_id ||
@@ -429,8 +432,12 @@ is_unchanged(LrRun *run, uint64 row)
 		return false;
 	if (run->outcome != LR_ASSIGNED)
 		return strcmp(outcome, lr_outcome_names[run->outcome]) == 0;
+	terms = lr_rule_terms(run->batch->policy, run->rule);
+	pool = lr_pool(run->pool_id, run->batch->as_of, terms->within, terms->working_clock);
+	owner_id = lr_sql_int32(row, 4, 0);
 	if (strcmp(outcome, "assigned") == 0)
-		return lr_pool_has_available(lr_pool(run->pool_id), lr_sql_int32(row, 4, 0));
-	/* nobody was available, and nobody is */
-	return lr_pool(run->pool_id)->cycle == 0;
+		return lr_pool_has_on(pool, owner_id) ||
+			(run->preferred_owner_id == owner_id && lr_pool_has_on(lr_pool(-owner_id, run->batch->as_of, 0, false), owner_id));
+	/* nobody was there, and nobody is; who waits in an overflow may leave it */
+	return strcmp(outcome, "no_rule") == 0 && pool->non == 0;
 }

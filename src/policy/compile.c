@@ -23,7 +23,7 @@
 #define MAX_STEPS 32
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
-static const char *const rule_members[] = {"name", "priority", "when", "pool", "owner", "outcome", "reason", "agents", "skills", "prerequisites",
+static const char *const rule_members[] = {"name", "priority", "when", "pool", "owner", "outcome", "reason", "agents", "skills", "value", "prerequisites",
 	"first_response_within", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
 };
 
@@ -269,6 +269,7 @@ read_rule(LrCompilation *c, json_t *json, int number)
 	rule->name = name ? pstrdup(name) : "";
 	enabled = lr_json_boolean(json, "enabled", true, place, c->mistakes);
 	read_target(c, json, rule, place);
+	rule->has_terms = rule->outcome == LR_ASSIGNED && lr_terms_any(json);
 	lr_members_read(c->members, json, rule, place);
 	rule->when = read_condition(c->members, c->policy->scope, json, place, c->mistakes);
 	if (rule->when)

@@ -50,7 +50,6 @@ typedef struct Reading
 } Reading;
 
 static void read_agents(LrMembers *members, json_t *json, const char *place);
-static void read_skills(LrMembers *members, json_t *json, const char *place);
 static void read_prerequisites(LrMembers *members, json_t *json, LrRule *rule, const char *place);
 static void read_times(LrMembers *members, json_t *json, const char *place);
 static bool read_interval(LrMembers *members, json_t *json, const char *place, Interval **interval);
@@ -103,7 +102,7 @@ lr_members_read(LrMembers *members, json_t *json, LrRule *rule, const char *plac
 	(void) lr_json_string(json, "author", false, place, members->mistakes);
 	(void) lr_json_string(json, "note", false, place, members->mistakes);
 	read_agents(members, json, place);
-	read_skills(members, json, place);
+	lr_terms_check(json, place, members->mistakes);
 	read_times(members, json, place);
 }
 
@@ -218,18 +217,6 @@ read_agents(LrMembers *members, json_t *json, const char *place)
 		else if (agent->id == 0)
 			lr_mistake(members->mistakes, lr_place_at(lr_place(place, "agents"), i), "Leave it out, or register another version of it.",
 					   "agent \"%s\" is retired", name);
-	}
-}
-
-static void
-read_skills(LrMembers *members, json_t *json, const char *place)
-{
-	json_t	   *skills = lr_json_array(json, "skills", false, place, members->mistakes);
-
-	for (int i = 0; skills && i < (int) json_array_size(skills); i++)
-	{
-		if (json_string_length(json_array_get(skills, i)) == 0)
-			lr_mistake(members->mistakes, lr_place_at(lr_place(place, "skills"), i), "Give a text such as \"German\".", "is not a skill");
 	}
 }
 

@@ -45,6 +45,26 @@ typedef struct LrStep
 	LrStop	   *stops;
 } LrStep;
 
+/* What a rule asks of who works its leads. */
+#define LR_MAX_SKILL_TERMS 32
+
+typedef struct LrSkillTerm
+{
+	char	   *name;
+	int			level;
+	int64		wait;			/* microseconds after which it is dropped; 0: never */
+} LrSkillTerm;
+
+typedef struct LrTerms
+{
+	int64		within;			/* microseconds until the first response; 0: as may be */
+	bool		working_clock;	/* only working time counts */
+	int			nskills;
+	LrSkillTerm *skills;
+	bool		has_value;
+	double		value;
+} LrTerms;
+
 typedef struct LrRule
 {
 	int			number;			/* place in the document, from 0 */
@@ -57,6 +77,8 @@ typedef struct LrRule
 	int			pool_id;
 	char	   *owner;			/* NULL, or whose pool of one it is */
 	Bitmapset  *prerequisites;	/* numbers of the steps that have to be done for the rule to hold */
+	bool		has_terms;
+	LrTerms    *terms;			/* see lr_rule_terms() */
 } LrRule;
 
 /* Which of the rules that hold decides. */
@@ -148,6 +170,11 @@ extern int	lr_members_find_owner(LrMembers *members, const char *reference, cons
 extern bool lr_begins_with_date(const char *text);
 extern char *lr_owner_pool_name(const char *reference);
 extern void lr_make_owner_pools(LrPolicy *policy);
+
+/* terms.c */
+extern bool lr_terms_any(json_t *rule);
+extern void lr_terms_check(json_t *rule, const char *place, LrMistakes *mistakes);
+extern const LrTerms *lr_rule_terms(LrPolicy *policy, LrRule *rule);
 
 /* tests.c */
 extern void lr_tests_check(const LrPolicy *policy, json_t *document, LrMembers *members, json_t *pools, LrMistakes *mistakes);
@@ -273,6 +300,7 @@ typedef struct LrMatch
 extern void lr_rules_init(void);
 extern LrRuleSet *lr_rule_set_make(LrRuleIndex *index);
 extern const LrRuleIndex *lr_rule_set_index(const LrRuleSet *set);
+extern MemoryContext lr_rule_set_memory(const LrRuleSet *set);
 extern Size lr_rule_set_prepared(const LrRuleSet *set);
 extern LrRule *lr_policy_rule(LrPolicy *policy, int place);
 extern LrRule *lr_policy_rule_numbered(LrPolicy *policy, int number);

@@ -65,6 +65,7 @@ typedef struct Target
 {
 	int32		outcome;
 	int32		pool_id;
+	int32		has_terms;
 	char		reason[64];
 } Target;
 
@@ -191,11 +192,13 @@ add_target(Builder *builder, const LrRule *rule)
 	memset(&key, 0, sizeof(key));
 	key.outcome = rule->outcome;
 	key.pool_id = rule->pool_id;
+	key.has_terms = rule->has_terms;
 	strlcpy(key.reason, rule->reason, sizeof(key.reason));
 	target = hash_search(builder->targets, &key, HASH_ENTER, &found);
 	if (!found || strlen(rule->reason) >= sizeof(key.reason))
 	{
-		LrIndexTarget entry = {.outcome = rule->outcome,.pool_id = rule->pool_id,.reason = add_string(builder, rule->reason)};
+		LrIndexTarget entry = {.outcome = rule->outcome,.pool_id = rule->pool_id,.reason = add_string(builder, rule->reason),
+			.has_terms = rule->has_terms};
 
 		target->number = builder->ntargets++;
 		appendBinaryStringInfo(&builder->sections[LR_SECTION_TARGETS], (char *) &entry, sizeof(entry));

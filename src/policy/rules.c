@@ -115,6 +115,13 @@ lr_rule_set_index(const LrRuleSet *set)
 	return set->index;
 }
 
+/* Returns the memory that lives as long as the set. */
+MemoryContext
+lr_rule_set_memory(const LrRuleSet *set)
+{
+	return set->memory;
+}
+
 /* Returns how much memory prepared rules take at present. */
 Size
 lr_rule_set_prepared(const LrRuleSet *set)
@@ -138,6 +145,7 @@ lr_policy_rule(LrPolicy *policy, int place)
 		rule->outcome = (LrOutcome) target->outcome;
 		rule->pool_id = target->pool_id;
 		rule->reason = lr_index_section(set->index, LR_SECTION_STRINGS, char) + target->reason;
+		rule->has_terms = target->has_terms;
 		set->rules[place] = rule;
 	}
 	return rule;

@@ -104,6 +104,7 @@ typedef struct LrEntry
 	char	   *outcome;
 	char	   *reason_code;
 	bytea	   *evidence;
+	bytea	   *choice;			/* or NULL */
 	char	   *environment;	/* JSON */
 } LrEntry;
 

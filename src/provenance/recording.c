@@ -19,14 +19,16 @@ enum
 {
 	ENTRY_RUN_ID, ENTRY_LEAD_ID, ENTRY_AS_OF, ENTRY_SUPERSEDES, ENTRY_TURN, ENTRY_SCORE, ENTRY_SOURCE_ID, ENTRY_POLICY_VERSION_ID,
 	ENTRY_ENVIRONMENT_ID, ENTRY_KEY_ID, ENTRY_ROUTED_BY, ENTRY_OUTCOME, ENTRY_RULE_NO, ENTRY_POOL_ID, ENTRY_POOL_REVISION_ID, ENTRY_OWNER_ID,
-	ENTRY_TRIAL_ID, ENTRY_DURATION_US, ENTRY_ENTRY_NO, ENTRY_CAUSE, ENTRY_MODE, ENTRY_REASON_CODE, ENTRY_NOTE, ENTRY_EVIDENCE
+	ENTRY_TRIAL_ID, ENTRY_DURATION_US, ENTRY_ENTRY_NO, ENTRY_CAUSE, ENTRY_MODE, ENTRY_REASON_CODE, ENTRY_NOTE, ENTRY_EVIDENCE,
+	ENTRY_CHOICE
 };
 
 /* The columns of leadroute.lead_states. */
 enum
 {
 	STATE_LEAD_ID, STATE_RUN_ID, STATE_SINCE, STATE_CLOSED_AT, STATE_SCORE, STATE_SOURCE_ID, STATE_POLICY_VERSION_ID, STATE_OWNER_ID,
-	STATE_POOL_ID, STATE_CHANGED_BY, STATE_OUTCOME, STATE_REASON_CODE, STATE_TIER, STATE_CLOSED_REASON
+	STATE_POOL_ID, STATE_CHANGED_BY, STATE_OUTCOME, STATE_REASON_CODE, STATE_TIER, STATE_CLOSED_REASON, STATE_LOAD, STATE_EXPECTED_VALUE,
+	STATE_RESPONSE_DUE_AT, STATE_ACCEPTED_AT, STATE_RESPONDED_AT, STATE_FINISHED_AT, STATE_RESULT, STATE_ESTIMATED_AT
 };
 
 /* Run ids that a session takes at a time, at least. */
@@ -36,7 +38,7 @@ static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
-static void state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
+static LrRun *state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
 
 static inline void
 put(TupleTableSlot *slot, int column, Datum value)
@@ -186,6 +188,8 @@ write_entries(LrRecorder *recorder, LrBatch *batch)
 		if (batch->note)
 			put(slot, ENTRY_NOTE, CStringGetTextDatum(batch->note));
 		put(slot, ENTRY_EVIDENCE, PointerGetDatum(lr_run_evidence(run)));
+		if (run->choice)
+			put(slot, ENTRY_CHOICE, PointerGetDatum(run->choice));
 	}
 	lr_writer_flush(writer);
 }
@@ -222,6 +226,14 @@ write_new_states(LrRecorder *recorder, LrBatch *batch)
 		put(slot, STATE_REASON_CODE, CStringGetTextDatum(run->reason));
 		if (!run->isnull[LR_TIER])
 			put(slot, STATE_TIER, run->values[LR_TIER]);
+		if (run->load != 1)
+			put(slot, STATE_LOAD, Int16GetDatum(run->load));
+		if (run->expected_value != PG_INT64_MIN)
+			put(slot, STATE_EXPECTED_VALUE, Int64GetDatum(run->expected_value));
+		if (run->response_due_at)
+			put(slot, STATE_RESPONSE_DUE_AT, TimestampTzGetDatum(run->response_due_at));
+		if (run->estimated_at)
+			put(slot, STATE_ESTIMATED_AT, TimestampTzGetDatum(run->estimated_at));
 	}
 	if (!lr_writer_flush_new(writer, taken))
 		return;
@@ -247,9 +259,10 @@ change_state(LrRun *run)
 {
 	LrBatch    *batch = run->batch;
 	LrIdentity	identity;
-	Oid			types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID, INT4OID, INT4OID, INT4OID, INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[12];
-	char		nulls[12];
+	Oid			types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID, INT4OID, INT4OID, INT4OID, INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID,
+	INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[16];
+	char		nulls[16];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(run->lead_id);
@@ -268,11 +281,20 @@ change_state(LrRun *run)
 	values[10] = CStringGetTextDatum(run->reason);
 	values[11] = run->values[LR_TIER];
 	nulls[11] = run->isnull[LR_TIER] ? 'n' : ' ';
+	values[12] = Int32GetDatum(run->load);
+	nulls[12] = run->load != 1 ? ' ' : 'n';
+	values[13] = Int64GetDatum(run->expected_value);
+	nulls[13] = run->expected_value != PG_INT64_MIN ? ' ' : 'n';
+	values[14] = TimestampTzGetDatum(run->response_due_at);
+	nulls[14] = run->response_due_at ? ' ' : 'n';
+	values[15] = TimestampTzGetDatum(run->estimated_at);
+	nulls[15] = run->estimated_at ? ' ' : 'n';
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_CHANGE_STATE,
 				"UPDATE leadroute.lead_states SET run_id = $2, since = $3, closed_at = NULL, score = $4, source_id = $5, policy_version_id = $6,"
 				" owner_id = $7, pool_id = $8, changed_by = $9::pg_catalog.regrole, outcome = $10::leadroute.outcome, reason_code = $11, tier = $12,"
-				" closed_reason = NULL WHERE lead_id = $1", 12, types, values, nulls);
+				" closed_reason = NULL, load = $13, expected_value = $14, response_due_at = $15, accepted_at = NULL, responded_at = NULL, finished_at = NULL,"
+				" result = NULL, estimated_at = $16 WHERE lead_id = $1", 16, types, values, nulls);
 	lr_sql_end(&identity);
 }
 
@@ -302,7 +324,8 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 				" SELECT l, $4, $2, $5::pg_catalog.regrole, 'pending', $3 FROM unnest($1) AS l"
 				" ON CONFLICT (lead_id) DO UPDATE SET source_id = excluded.source_id, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
 				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
-				" closed_reason = NULL WHERE $6 OR lead_states.closed_at IS NOT NULL", 6, types, values, NULL);
+				" closed_reason = NULL, load = NULL, expected_value = NULL, response_due_at = NULL, accepted_at = NULL, responded_at = NULL, finished_at = NULL,"
+				" result = NULL, estimated_at = NULL WHERE $6 OR lead_states.closed_at IS NOT NULL", 6, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
@@ -326,20 +349,28 @@ lr_lock_states(LrBatch *batch)
 	}
 	values[0] = PointerGetDatum(construct_array(elements, nknown, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
+	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since"
+			   " FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
 			   NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		open;
+		bool		isnull;
+		LrRun	   *run;
 
 		(void) lr_sql_datum(i, 4, &open);
-		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open);
+		run = state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open);
+		if (run && open && lr_sql_int32(i, 5, 0) != 0)
+		{
+			run->waiting_pool_id = lr_sql_int32(i, 5, 0);
+			run->waiting_since = DatumGetTimestampTz(lr_sql_datum(i, 6, &isnull));
+		}
 	}
 	lr_sql_end(&identity);
 }
 
-/* Notes a lead's state. An id is one lead's: one that another table's open lead has is taken. */
-static void
+/* Notes a lead's state; returns its run. An id is one lead's: one that another table's open lead has is taken. */
+static LrRun *
 state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed)
 {
 	for (int i = 0; i < batch->n; i++)
@@ -353,6 +384,7 @@ state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool clo
 					errhint("Let the key default from leadroute.lead_ids, or give an id that no attached table uses."));
 		batch->runs[i].has_state = true;
 		batch->runs[i].supersedes = run_id;
-		return;
+		return &batch->runs[i];
 	}
+	return NULL;
 }

@@ -25,6 +25,7 @@ lr_entry_load(int64 run_id)
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(run_id)};
 	LrEntry    *entry;
+	Datum		choice;
 	bool		isnull;
 
 	lr_sql_begin(&identity);
@@ -32,7 +33,7 @@ lr_entry_load(int64 run_id)
 					"SELECT e.lead_id, e.as_of, e.turn, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.pool_revision_id,"
 					" e.owner_id, e.outcome, e.reason_code, e.evidence, e.score,"
 					" jsonb_build_object('engine', x.engine, 'server', x.server, 'libc', x.libc, 'collation', x.\"collation\", 'tzdata', x.tzdata,"
-					" 'encoding', x.encoding)"
+					" 'encoding', x.encoding), e.choice"
 					" FROM leadroute.entries e LEFT JOIN leadroute.environments x USING (environment_id)"
 					" WHERE e.run_id = $1 ORDER BY e.entry_no DESC LIMIT 1", 1, types, values, NULL) == 0)
 		ereport(ERROR,
@@ -58,6 +59,8 @@ lr_entry_load(int64 run_id)
 	if (isnull)
 		entry->score = get_float8_nan();
 	entry->environment = pstrdup(lr_sql_text(0, 15));
+	choice = lr_sql_datum(0, 16, &isnull);
+	entry->choice = isnull ? NULL : DatumGetByteaPCopy(choice);
 	MemoryContextSwitchTo(saved);
 	lr_sql_end(&identity);
 	return entry;

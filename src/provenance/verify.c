@@ -168,23 +168,34 @@ keep_recorded_target(LrRun *run, const LrEntry *entry)
 	run->rule = lr_policy_rule_numbered(policy, entry->rule_no);
 }
 
-/* Gives the lead to whoever had the recorded turn among the recorded members. */
+/* Gives the lead to whoever the strategy chooses, of the recorded members, on what was read of them then. */
 static void
 repeat_assignment(LrRun *run, const LrEntry *entry)
 {
 	LrPool	   *pool = entry->pool_revision_id ? lr_pool_of_revision(entry->pool_revision_id) : NULL;
+	LrChoice	choice = {0};
+	int			place;
 
 	run->turn = entry->turn;
 	if (pool == NULL || pool->pool_id != run->pool_id)
 		return;
-	if (pool->cycle == 0)
+	if (entry->choice)
+		lr_choice_read(VARDATA_ANY(entry->choice), VARSIZE_ANY_EXHDR(entry->choice), &choice);
+	if (choice.preferred_owner_id != 0 && !choice.preferred_unavailable && choice.preferred.code == LR_READING_FREE)
 	{
-		run->outcome = LR_NO_RULE;
-		run->reason = "no_available_member";
-		run->turn = -1;
+		run->owner_id = choice.preferred_owner_id;
+		return;
 	}
-	else if (run->turn >= 0)
-		run->owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, run->turn)];
+	place = lr_choose_again(run, pool, &choice);
+	if (place >= 0)
+	{
+		run->owner_id = pool->members[place].owner_id;
+		return;
+	}
+	/* who might have been there at another moment is not on record, only that nobody was */
+	(void) lr_outcome_by_name(entry->outcome, &run->outcome);
+	run->reason = entry->reason_code;
+	run->turn = -1;
 }
 
 static void
