@@ -84,6 +84,10 @@ GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regproced
 GRANT SELECT ON leadroute.lead_states, leadroute.decisions, leadroute.provenance, leadroute.lead_timeline, leadroute.routing_metrics,
     leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.pool_states, leadroute.environments, leadroute.entries
     TO leadroute_operator, leadroute_auditor;
+GRANT SELECT ON leadroute.overflow_leads TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.draw_overflow(text, integer) TO leadroute_operator;
+GRANT EXECUTE ON FUNCTION leadroute.decision_candidates(bigint), leadroute.candidate_words(text, text, text, bigint, bigint, bigint, integer, bigint),
+    leadroute.why_not(bigint, text) TO leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.entry_evidence(bytea, integer), leadroute.entry_steps(bytea, integer), leadroute.entry_tier(bytea, integer), leadroute.explain_decision(bigint),
     leadroute.verify_decision(bigint), leadroute.differences(text, jsonb, jsonb), leadroute.reconcile(regclass, timestamptz),
     leadroute.unrouted(regclass)

@@ -80,6 +80,8 @@ CREATE TABLE leadroute.lead_states (
     result text,
     estimated_at timestamptz
 ) WITH (fillfactor = 90);
+-- Few leads wait: the index has them alone.
+CREATE INDEX lead_states_pending ON leadroute.lead_states (pool_id, since, lead_id) WHERE outcome = 'pending';
 COMMENT ON TABLE leadroute.lead_states IS 'The current state of each lead, one row per lead: what applications read.';
 COMMENT ON COLUMN leadroute.lead_states.run_id IS 'The latest run; null while there has been none. Unless the outcome is pending, it is the one that decided.';
 COMMENT ON COLUMN leadroute.lead_states.since IS 'The moment (as_of) of the decision; of a lead that waits, of the statement since which it does.';

@@ -174,7 +174,7 @@ CREATE VIEW leadroute.decisions AS
     SELECT e.run_id AS decision_id, e.lead_id, t.relation_name AS leads_table, e.as_of, e.outcome, e.reason_code,
            o.reference AS owner, p.name AS pool, r.rule ->> 'name' AS rule, e.score,
            y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
-           CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' END AS cause,
+           CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' WHEN 'v' THEN 'overflow' END AS cause,
            CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode, e.note, e.routed_by::text AS routed_by, e.turn,
            coalesce(s.run_id = e.run_id AND s.outcome <> 'pending', false) AS current, e.supersedes,
            CASE WHEN s.run_id IS DISTINCT FROM e.run_id THEN
@@ -243,7 +243,7 @@ CREATE VIEW leadroute.lead_timeline AS
     FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL
     UNION ALL
     SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL, NULL
-    FROM leadroute.lead_states s WHERE s.outcome = 'pending';
+    FROM leadroute.lead_states s WHERE s.outcome = 'pending' AND s.reason_code <> 'overflow';
 COMMENT ON VIEW leadroute.lead_timeline IS 'What happened to each lead, in order of at.';
 COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, decided in the shadow (by a candidate, acted on by nobody), waiting (for route_pending), or closed.';
 COMMENT ON COLUMN leadroute.lead_timeline.decision_id IS 'The run''s id; of a closed lead its last.';
@@ -335,7 +335,8 @@ BEGIN
     RETURN NEXT format('Decision %s: lead %s %s %s.', d.decision_id, d.lead_id,
         CASE WHEN d.mode IN ('shadow', 'observed') THEN 'would have been' ELSE 'was' END,
         CASE d.outcome
-            WHEN 'assigned' THEN format('assigned to %s, in the rotation of pool %s', d.owner, d.pool)
+            WHEN 'assigned' THEN format('assigned to %s, %s pool %s', d.owner, CASE WHEN d.turn IS NULL THEN 'for' ELSE 'in the rotation of' END, d.pool)
+            WHEN 'pending' THEN format('kept for pool %s', d.pool)
             WHEN 'nurture' THEN 'set aside for nurturing' WHEN 'rejected' THEN 'rejected'
             WHEN 'no_rule' THEN 'given to nobody' WHEN 'quarantined' THEN 'quarantined for a person to look at' ELSE d.outcome::text END);
     RETURN NEXT format('When and how: %s UTC, by version %s of policy %s, on %s%s.', to_char(d.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
@@ -349,6 +350,8 @@ BEGIN
         WHEN 'invalid_contact' THEN 'Why: it cannot be reached: no usable e-mail address or phone number.'
         WHEN 'contact_not_permitted' THEN 'Why: the rules of its jurisdiction permit contact on no channel.'
         WHEN 'no_rule_matched' THEN 'Why: no rule of the policy holds for it.'
+        WHEN 'overflow' THEN format('Why: rule %s leads to pool %s, where nobody could take it; it waits in the overflow.', quote_literal(d.rule), d.pool)
+        WHEN 'no_skilled_member' THEN format('Why: rule %s leads to pool %s, where nobody has the skills that it asks for.', quote_literal(d.rule), d.pool)
         WHEN 'no_available_member' THEN format('Why: rule %s leads to pool %s, where nobody was available.', quote_literal(d.rule), d.pool)
         WHEN 'agent_failed' THEN 'Why: an agent failed for it; see the step below.'
         WHEN 'unreadable_attribute' THEN format('Why: its %s cannot be read in the attribute''s type (SQLSTATE %s).',
@@ -389,13 +392,13 @@ BEGIN
     END LOOP;
 
     IF d.pool_revision_id IS NOT NULL THEN
-        SELECT string_agg(format('%s (%s%s)', coalesce(o.reference, '#' || m.owner_id), CASE WHEN m.available THEN format('weight %s', m.weight) ELSE 'unavailable' END,
-                          CASE WHEN m.owner_id = d.owner_id THEN format(', whose turn it %s: turn %s', CASE WHEN d.mode IN ('shadow', 'observed') THEN 'would have been' ELSE 'was' END, d.turn) ELSE '' END), ', ' ORDER BY m.place)
+        SELECT string_agg(format('%s (%s)', coalesce(o.reference, '#' || c.owner_id),
+                              CASE WHEN c.verdict = 'taken' AND d.turn IS NOT NULL THEN format('weight %s, whose turn it %s: turn %s', c.weight,
+                                            CASE WHEN d.mode IN ('shadow', 'observed') THEN 'would have been' ELSE 'was' END, d.turn)
+                                   WHEN c.verdict = 'not_their_turn' THEN format('weight %s', c.weight)
+                                   ELSE leadroute.candidate_words(c.verdict, c.per, c.cap_of, c.count, c.maximum, c.number, c.level, c.next_turn) END), ', ' ORDER BY c.of_pool, c.owner_id)
         INTO members
-        FROM (SELECT u.*, row_number() OVER () AS place
-              FROM leadroute.pool_revisions r, unnest(r.owner_ids, r.weights, r.available) AS u (owner_id, weight, available)
-              WHERE r.pool_revision_id = d.pool_revision_id) m
-        LEFT JOIN leadroute.owners o USING (owner_id);
+        FROM leadroute.decision_candidates(d.decision_id) c LEFT JOIN leadroute.owners o USING (owner_id);
         RETURN NEXT format('Candidates in pool %s: %s.', d.pool, coalesce(members, 'none'));
     END IF;
     IF d.supersedes IS NOT NULL THEN

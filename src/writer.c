@@ -7,7 +7,8 @@
  *
  * Most statements bring one lead, and for these looking up what a table and its indexes are like takes nearly as long as
  * inserting the row. So that is kept for the session, until the relation cache says that the table changed. It holds as long as all
- * indexes are B-trees over plain columns, as ours are; where somebody added another kind, the executor's own way is taken.
+ * indexes are B-trees over plain columns, as ours are, partial ones among them; where somebody added another kind, the executor's
+ * own way is taken.
  *
  * Keys from sequences go to the right end of their index. The server inserts there without coming down from the root, as long
  * as it remembers the rightmost leaf (_bt_search_insert() in nbtinsert.c), which it does for high trees only. For ours it is
@@ -25,6 +26,7 @@
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "optimizer/optimizer.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -40,6 +42,8 @@ typedef struct Target
 	int			nindexes;
 	Oid		   *indexes;
 	IndexInfo **infos;
+	ExprState **predicates;		/* of each index: which rows it has; NULL: all */
+	ExprContext *context;
 	int		   *misses;			/* of each index: hints in a row that were wrong */
 } Target;
 
@@ -70,6 +74,7 @@ static Target *make_target(Relation rel);
 static bool is_plain_index(Relation index, const IndexInfo *info);
 static void insert_rows(LrWriter *writer);
 static bool insert_index_entries(LrWriter *writer, int row, bool tolerant);
+static bool in_index(const Target *target, int i, TupleTableSlot *slot);
 static void aim_right(Relation index);
 static void forget_rows(LrWriter *writer);
 
@@ -177,7 +182,9 @@ make_target(Relation rel)
 	target->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 	target->indexes = palloc(sizeof(Oid) * Max(list_length(indexes), 1));
 	target->infos = palloc(sizeof(IndexInfo *) * Max(list_length(indexes), 1));
+	target->predicates = palloc0(sizeof(ExprState *) * Max(list_length(indexes), 1));
 	target->misses = palloc0(sizeof(int) * Max(list_length(indexes), 1));
+	target->context = CreateStandaloneExprContext();
 	target->plain = true;
 	foreach(cell, indexes)
 	{
@@ -187,6 +194,8 @@ make_target(Relation rel)
 		if (info->ii_ReadyForInserts)
 		{
 			target->indexes[target->nindexes] = lfirst_oid(cell);
+			if (info->ii_Predicate != NIL)
+				target->predicates[target->nindexes] = ExecInitQual((List *) expression_planner((Expr *) info->ii_Predicate), NULL);
 			target->infos[target->nindexes++] = info;
 		}
 		target->plain &= is_plain_index(index, info);
@@ -199,7 +208,7 @@ make_target(Relation rel)
 static bool
 is_plain_index(Relation index, const IndexInfo *info)
 {
-	return index->rd_rel->relam == BTREE_AM_OID && info->ii_Expressions == NIL && info->ii_Predicate == NIL && info->ii_ExclusionOps == NULL &&
+	return index->rd_rel->relam == BTREE_AM_OID && info->ii_Expressions == NIL && info->ii_ExclusionOps == NULL &&
 		index->rd_index->indimmediate;
 }
 
@@ -328,6 +337,8 @@ insert_index_entries(LrWriter *writer, int row, bool tolerant)
 		IndexInfo  *info = writer->target->infos[i];
 		IndexUniqueCheck check = !index->rd_index->indisunique ? UNIQUE_CHECK_NO : tolerant ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
 
+		if (writer->target->predicates[i] && !in_index(writer->target, i, slot))
+			continue;
 		if (RelationGetTargetBlock(index) == InvalidBlockNumber && writer->target->misses[i] < MAX_MISSES)
 			aim_right(index);
 		FormIndexDatum(info, slot, NULL, values, isnull);
@@ -337,6 +348,18 @@ insert_index_entries(LrWriter *writer, int row, bool tolerant)
 		writer->target->misses[i] = RelationGetTargetBlock(index) == InvalidBlockNumber ? writer->target->misses[i] + 1 : 0;
 	}
 	return taken;
+}
+
+/* Tells whether a partial index has a row. */
+static bool
+in_index(const Target *target, int i, TupleTableSlot *slot)
+{
+	bool		in;
+
+	target->context->ecxt_scantuple = slot;
+	in = ExecQual(target->predicates[i], target->context);
+	ResetExprContext(target->context);
+	return in;
 }
 
 /* Has the server try the rightmost leaf first. */

@@ -12,3 +12,4 @@ int64 lr_counter_read(LrCounter*c,int64 e){return 0;}
 void lr_counter_take(LrCounter*c,int64 a){}
 const LrCap *lr_caps_of(int o,int p,int*n){*n=0;return NULL;}
 void lr_cap_key(const LrCap*c,TimestampTz at,LrCounterKey*k){memset(k,0,sizeof *k);}
+const char *const lr_per_names[LR_N_PERS] = {"hour", "day", "week", "month", "open"};

@@ -17,6 +17,7 @@
 PG_FUNCTION_INFO_V1(leadroute_route_lead);
 PG_FUNCTION_INFO_V1(leadroute_route_leads);
 PG_FUNCTION_INFO_V1(leadroute_route_pending);
+PG_FUNCTION_INFO_V1(leadroute_draw_overflow);
 
 /* Rows that are locked at a time. */
 #define CATCH_UP_CHUNK 1000
@@ -24,11 +25,13 @@ PG_FUNCTION_INFO_V1(leadroute_route_pending);
 typedef struct Results
 {
 	int64		run_id;			/* of the last run */
+	int64		decided;		/* runs that do not wait */
 	ReturnSetInfo *rows;		/* or NULL */
 } Results;
 
 static void keep_result(const LrRun *run, void *argument);
-static void route_by_id(const int64 *lead_ids, int n, const char *reason, Results *results);
+static void route_by_id(const int64 *lead_ids, int n, char cause, const char *reason, Results *results);
+static int	overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids);
 static int	source_of_lead(int64 lead_id);
 static List *attached_sources(FunctionCallInfo fcinfo);
 static int	add_locked(LrRouting *routing, const LrSource *source, char **keys, int n);
@@ -45,7 +48,7 @@ leadroute_route_lead(PG_FUNCTION_ARGS)
 	int64		lead_id = PG_GETARG_INT64(0);
 	Results		results = {0};
 
-	route_by_id(&lead_id, 1, text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
+	route_by_id(&lead_id, 1, 'm', text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
 	PG_RETURN_INT64(results.run_id);
 }
 
@@ -79,7 +82,7 @@ leadroute_route_leads(PG_FUNCTION_ARGS)
 		if (i == 0 || ids[i] != ids[i - 1])
 			ids[n++] = ids[i];
 	}
-	route_by_id(ids, n, text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
+	route_by_id(ids, n, 'm', text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
 	return (Datum) 0;
 }
 
@@ -102,12 +105,53 @@ leadroute_route_pending(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(total);
 }
 
+/* Routes leads again that wait in overflows; see the SQL comment. */
+Datum
+leadroute_draw_overflow(PG_FUNCTION_ARGS)
+{
+	Results		results = {0};
+	int64	   *lead_ids;
+	int			n = overflow_of_pool(fcinfo, &lead_ids);
+
+	route_by_id(lead_ids, n, 'v', NULL, &results);
+	PG_RETURN_INT64(results.decided);
+}
+
+/* Reads which leads wait in the overflow of the pool that argument 0 names, or of all, the longest first. */
+static int
+overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	LrIdentity	identity;
+	Oid			types[] = {TEXTOID, INT4OID};
+	Datum		values[] = {PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0), PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1)};
+	char		nulls[] = {PG_ARGISNULL(0) ? 'n' : ' ', PG_ARGISNULL(1) ? 'n' : ' '};
+	uint64		n;
+
+	lr_sql_begin(&identity);
+	if (!PG_ARGISNULL(0) && lr_sql("SELECT FROM leadroute.pools WHERE name = $1", true, 1, types, values, NULL) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("there is no pool \"%s\"", text_to_cstring(DatumGetTextPP(values[0]))),
+				errhint("See leadroute.pools."));
+	n = lr_sql("SELECT s.lead_id FROM leadroute.lead_states s JOIN leadroute.attached_tables t ON t.source_id = s.source_id AND t.relation IS NOT NULL"
+			   " WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL"
+			   " AND ($1 IS NULL OR s.pool_id = (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = $1)) ORDER BY s.since, s.lead_id LIMIT $2",
+			   true, 2, types, values, nulls);
+	*lead_ids = MemoryContextAlloc(memory, sizeof(int64) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		(*lead_ids)[i] = lr_sql_int64(i, 1, 0);
+	lr_sql_end(&identity);
+	return (int) n;
+}
+
 static void
 keep_result(const LrRun *run, void *argument)
 {
 	Results    *results = argument;
 
 	results->run_id = run->run_id;
+	results->decided += run->outcome != LR_PENDING ? 1 : 0;
 	if (results->rows)
 	{
 		Datum		values[] = {Int64GetDatum(run->lead_id), Int64GetDatum(run->run_id), BoolGetDatum(!run->unchanged)};
@@ -117,9 +161,9 @@ keep_result(const LrRun *run, void *argument)
 	}
 }
 
-/* Routes leads by their ids, ascending; those of one table together. */
+/* Routes leads by their ids, in the order given; those of one table together. */
 static void
-route_by_id(const int64 *lead_ids, int n, const char *reason, Results *results)
+route_by_id(const int64 *lead_ids, int n, char cause, const char *reason, Results *results)
 {
 	LrRouting  *routing = NULL;
 	LrSource   *source = NULL;
@@ -147,7 +191,7 @@ route_by_id(const int64 *lead_ids, int n, const char *reason, Results *results)
 						source_id ? errmsg("the table of lead " INT64_FORMAT " is not attached any more", lead_ids[i])
 						: errmsg("lead " INT64_FORMAT " does not exist", lead_ids[i]),
 						errhint("See leadroute.lead_states; leads that were never routed are in leadroute.unrouted_leads, and route_pending() routes them."));
-			routing = lr_routing_begin(source, 'm', reason, keep_result, results);
+			routing = lr_routing_begin(source, cause, reason, keep_result, results);
 			slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
 		}
 		saved = MemoryContextSwitchTo(scratch);
@@ -300,7 +344,7 @@ is_decided(const LrSource *source, TupleTableSlot *slot)
 	if (lead_id == 0)
 		return false;
 	lr_sql_begin(&identity);
-	decided = lr_sql_kept(LR_PLAN_DECIDED, "SELECT FROM leadroute.lead_states WHERE lead_id = $1 AND outcome <> 'pending' AND closed_at IS NULL",
+	decided = lr_sql_kept(LR_PLAN_DECIDED, "SELECT FROM leadroute.lead_states WHERE lead_id = $1 AND (outcome <> 'pending' OR reason_code = 'overflow') AND closed_at IS NULL",
 						  1, types, values, NULL) > 0;
 	lr_sql_end(&identity);
 	return decided;

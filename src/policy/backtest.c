@@ -145,7 +145,7 @@ open_decisions(FunctionCallInfo fcinfo)
 
 	return SPI_cursor_open_with_args(NULL,
 									 "SELECT e.run_id, e.lead_id, e.as_of, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.outcome,"
-									 " e.reason_code = 'no_available_member', e.evidence"
+									 " e.reason_code IN ('no_available_member', 'no_skilled_member', 'overflow'), e.evidence"
 									 " FROM leadroute.entries e JOIN leadroute.lead_states s ON s.lead_id = e.lead_id AND s.run_id = e.run_id"
 									 " WHERE e.as_of >= $2 AND e.as_of < $3 AND e.outcome <> 'pending' AND s.outcome <> 'pending'"
 									 " AND e.policy_version_id IN (SELECT v.policy_version_id FROM leadroute.policy_versions v WHERE v.policy_id = $1)",

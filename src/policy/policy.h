@@ -175,6 +175,7 @@ extern void lr_make_owner_pools(LrPolicy *policy);
 extern bool lr_terms_any(json_t *rule);
 extern void lr_terms_check(json_t *rule, const char *place, LrMistakes *mistakes);
 extern const LrTerms *lr_rule_terms(LrPolicy *policy, LrRule *rule);
+extern LrTerms *lr_terms_read(const LrPolicy *policy, int number);
 
 /* tests.c */
 extern void lr_tests_check(const LrPolicy *policy, json_t *document, LrMembers *members, json_t *pools, LrMistakes *mistakes);

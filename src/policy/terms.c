@@ -50,21 +50,31 @@ const LrTerms *
 lr_rule_terms(LrPolicy *policy, LrRule *rule)
 {
 	static const LrTerms none = {0};
-	MemoryContext memory;
-	MemoryContext saved;
-	LrTerms    *terms;
+
+	if (rule == NULL || !rule->has_terms)
+		return &none;
+	if (rule->terms == NULL)
+	{
+		MemoryContext saved = MemoryContextSwitchTo(lr_rule_set_memory(policy->rule_set));
+
+		rule->terms = lr_terms_read(policy, rule->number);
+		MemoryContextSwitchTo(saved);
+	}
+	return rule->terms;
+}
+
+/* Reads the terms of a rule of a published version, in the current memory context; number: -1 for none. */
+LrTerms *
+lr_terms_read(const LrPolicy *policy, int number)
+{
+	LrTerms    *terms = palloc0(sizeof(LrTerms));
 	json_t	   *json;
 	json_t	   *skills;
 	const char *text;
 
-	if (rule == NULL || !rule->has_terms)
-		return &none;
-	if (rule->terms)
-		return rule->terms;
-	json = lr_rule_json(policy, rule->number);
-	memory = lr_rule_set_memory(policy->rule_set);
-	saved = MemoryContextSwitchTo(memory);
-	terms = palloc0(sizeof(LrTerms));
+	if (number < 0)
+		return terms;
+	json = lr_rule_json(policy, number);
 	text = json_string_value(json_object_get(json, "first_response_within"));
 	if (text)
 		(void) read_span(text, &terms->within);
@@ -77,8 +87,6 @@ lr_rule_terms(LrPolicy *policy, LrRule *rule)
 	terms->skills = palloc0(sizeof(LrSkillTerm) * Max(terms->nskills, 1));
 	for (int i = 0; i < terms->nskills; i++)
 		(void) read_skill(json_string_value(json_array_get(skills, i)), &terms->skills[i]);
-	MemoryContextSwitchTo(saved);
-	rule->terms = terms;
 	return terms;
 }
 
