@@ -70,7 +70,7 @@ COMMENT ON COLUMN leadroute.entries.supersedes IS 'The run whose decision this r
 COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s sequence; of modes s and o none was drawn: it is that of the decision beside it, or one that the lead''s id names.';
 COMMENT ON COLUMN leadroute.entries.rule_no IS 'The rule that decided: its place in the policy document, from 0.';
 COMMENT ON COLUMN leadroute.entries.duration_us IS 'Time taken, in microseconds; in a statement with many leads each has its share.';
-COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending).';
+COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending), v drawn from an overflow.';
 COMMENT ON COLUMN leadroute.entries.mode IS 'r routed, c routed by the candidate of a canary, o observed: decided beside another router that acts; s shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.entries.trial_id IS 'The trial that the lead took part in, on the side that mode says; null for none: see policy_trials.';
 COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes and steps, the rules that raised among them, in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
@@ -176,7 +176,7 @@ CREATE VIEW leadroute.decisions AS
            y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
            CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' WHEN 'v' THEN 'overflow' END AS cause,
            CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode, e.note, e.routed_by::text AS routed_by, e.turn,
-           coalesce(s.run_id = e.run_id AND s.outcome <> 'pending', false) AS current, e.supersedes,
+           coalesce(s.run_id = e.run_id AND s.outcome = e.outcome, false) AS current, e.supersedes,
            CASE WHEN s.run_id IS DISTINCT FROM e.run_id THEN
                (SELECT n.run_id FROM leadroute.entries n WHERE n.lead_id = e.lead_id AND n.supersedes = e.run_id LIMIT 1) END AS superseded_by,
            e.duration_us,
@@ -190,8 +190,8 @@ CREATE VIEW leadroute.decisions AS
     LEFT JOIN leadroute.owners o ON o.owner_id = e.owner_id
     LEFT JOIN leadroute.pools p ON p.pool_id = e.pool_id
     LEFT JOIN leadroute.environments x USING (environment_id)
-    WHERE e.outcome <> 'pending';
-COMMENT ON VIEW leadroute.decisions IS 'Every decision ever made, a row each; current marks the one that holds, superseded_by names the one that replaced it. Also what shadows would have decided: mode tells.';
+    WHERE e.outcome <> 'pending' OR e.reason_code = 'overflow';
+COMMENT ON VIEW leadroute.decisions IS 'Every decision ever made, a row each, and every time a lead was kept in an overflow (outcome pending); current marks the one that holds, superseded_by names the one that replaced it. Also what shadows would have decided: mode tells.';
 COMMENT ON COLUMN leadroute.decisions.decision_id IS 'The run''s id.';
 COMMENT ON COLUMN leadroute.decisions.leads_table IS 'The lead''s table, by its name when it was attached.';
 COMMENT ON COLUMN leadroute.decisions.as_of IS 'The moment of the decision.';
@@ -201,7 +201,7 @@ COMMENT ON COLUMN leadroute.decisions.pool IS 'The pool of the rule that decided
 COMMENT ON COLUMN leadroute.decisions.rule IS 'The name of the rule that decided; null if none did.';
 COMMENT ON COLUMN leadroute.decisions.score IS 'What computeLeadScore gave; null if that step was not done.';
 COMMENT ON COLUMN leadroute.decisions.policy_hash IS 'SHA-256 of the policy version, in hex.';
-COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, or pending (route_pending).';
+COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, pending (route_pending), or overflow (draw_overflow).';
 COMMENT ON COLUMN leadroute.decisions.mode IS 'routed; canary: by the candidate of a trial; observed: beside another router, that acts; shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.decisions.note IS 'The reason that was given with route_lead() or route_leads().';
 COMMENT ON COLUMN leadroute.decisions.routed_by IS 'The user whose statement it was.';
@@ -341,7 +341,7 @@ BEGIN
             WHEN 'no_rule' THEN 'given to nobody' WHEN 'quarantined' THEN 'quarantined for a person to look at' ELSE d.outcome::text END);
     RETURN NEXT format('When and how: %s UTC, by version %s of policy %s, on %s%s.', to_char(d.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
         d.policy_version, d.policy,
-        CASE d.cause WHEN 'insert' THEN 'insertion' WHEN 'update' THEN 'a change of the lead' WHEN 'manual' THEN 'request' ELSE 'catching up' END,
+        CASE d.cause WHEN 'insert' THEN 'insertion' WHEN 'update' THEN 'a change of the lead' WHEN 'manual' THEN 'request' WHEN 'overflow' THEN 'leaving the overflow' ELSE 'catching up' END,
         CASE WHEN d.note IS NULL THEN '' ELSE format(' (%s)', d.note) END
         || CASE d.mode WHEN 'canary' THEN ', as the candidate of a canary' WHEN 'shadow' THEN ', as a candidate in the shadow: nothing acted on it'
                        WHEN 'observed' THEN ', beside another router: nothing acted on it' ELSE '' END);

@@ -12,7 +12,7 @@
 
 static bool may_take(const LrPool *pool, const LrReading *readings, const LrWants *wants, int place);
 static int	choose_by_turn(const LrPool *pool, const LrReading *readings, const LrWants *wants, int *distance);
-static int	choose_by_skill(const LrPool *pool, const LrReading *readings, const LrWants *wants);
+static int	choose_by_skill(const LrPool *pool, const LrReading *readings, const LrWants *wants, int *distance);
 static int	choose_by_number(const LrPool *pool, const LrReading *readings, const LrWants *wants);
 static int	choose_by_position(const LrPool *pool, const LrReading *readings, const LrWants *wants);
 static bool has_less(const LrPool *pool, const LrReading *readings, const LrWants *wants, int a, int b);
@@ -26,7 +26,7 @@ lr_strategy_turns(const LrPool *pool)
 
 /*
  * Returns the place of the member that a lead goes to, -1 if there is none. distance: how many turns behind that of the lead
- * the member's is, under the strategy rotation, and 0 otherwise.
+ * the member's is, under strategies that draw turns, and 0 otherwise.
  */
 int
 lr_choose(const LrPool *pool, const LrReading *readings, const LrWants *wants, int *distance)
@@ -39,7 +39,7 @@ lr_choose(const LrPool *pool, const LrReading *readings, const LrWants *wants, i
 		case LR_STRATEGY_ROTATION:
 			return choose_by_turn(pool, readings, wants, distance);
 		case LR_STRATEGY_BEST_SKILL:
-			return choose_by_skill(pool, readings, wants);
+			return choose_by_skill(pool, readings, wants, distance);
 		case LR_STRATEGY_FIXED:
 			return choose_by_position(pool, readings, wants);
 		default:
@@ -123,7 +123,7 @@ choose_by_turn(const LrPool *pool, const LrReading *readings, const LrWants *wan
 
 /* The best match; of equal ones the one whose turn it is next. */
 static int
-choose_by_skill(const LrPool *pool, const LrReading *readings, const LrWants *wants)
+choose_by_skill(const LrPool *pool, const LrReading *readings, const LrWants *wants, int *distance)
 {
 	int			best = -1;
 
@@ -131,8 +131,10 @@ choose_by_skill(const LrPool *pool, const LrReading *readings, const LrWants *wa
 	{
 		int			place = lr_pool_member_of_turn(pool, wants->turn + i);
 
-		if (may_take(pool, readings, wants, place) && (best < 0 || (wants->match && wants->match[place] > wants->match[best])))
-			best = place;
+		if (!may_take(pool, readings, wants, place) || (best >= 0 && (wants->match == NULL || wants->match[place] <= wants->match[best])))
+			continue;
+		best = place;
+		*distance = i;
 	}
 	return best;
 }

@@ -12,83 +12,10 @@
  *
  * Where nobody acts on what is decided (shadows, tables that are observed), counters are read and nothing is taken or drawn.
  */
-#include "assignment/assignment.h"
+#include "assignment/live.h"
 
 #include "miscadmin.h"
-#include "pipeline/pipeline.h"
-#include "policy/policy.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-
-#define MAX_LIMITS 16
-
-/* A counter that a lead adds to, and the cap on it. */
-typedef struct CappedCounter
-{
-	LrCounterKey key;
-	int64		maximum;		/* PG_INT64_MAX: it is only counted */
-	LrCapOf		of;
-	LrCounter  *counter;		/* good in one section */
-} CappedCounter;
-
-/* The limits of a member, or of a pool as a whole; they hold until a window ends. */
-typedef struct LrLimits
-{
-	TimestampTz from;
-	TimestampTz until;
-	uint64		section;		/* in which the counters were found */
-	int			n;
-	CappedCounter	   *limits;
-} LrLimits;
-
-/* How well members fit the skills that a rule asks for. */
-typedef struct Match
-{
-	const LrTerms *terms;
-	uint32		dropped;
-	const int  *match;
-	bool		anybody;		/* somebody who is on fits, now or when skills that may be dropped are */
-} Match;
-
-/* A pool that leads of the batch go to. */
-typedef struct LivePool
-{
-	LrPool	   *pool;
-	int			nleads;
-	int64		next;			/* turn */
-	int64		left;			/* of those that were drawn */
-	LrReadings *readings;		/* NULL where nothing is read */
-	const LrReading *blank;		/* then */
-	int			position;		/* of the lead in hand, from 1 */
-	uint64		numbers;		/* the section in which the numbers were read */
-	uint64		looked;			/* and in which those that had no room were looked at again */
-	List	   *matches;
-} LivePool;
-
-/* A lead that is to be given away. */
-typedef struct Lead
-{
-	LrRun	   *run;
-	LivePool   *live;
-	int			position;		/* among those of the pool, from 1 */
-	LrPool	   *alone;			/* its preferred owner, or NULL */
-	LrLimits	alone_limits;
-	const LrTerms *terms;
-	Match	   *match;			/* or NULL */
-	LrChoice	choice;
-	LrWants		wants;
-	bool		overflows;
-} Lead;
-
-struct LrLive
-{
-	LrBatch    *batch;
-	bool		takes;			/* places and turns */
-	bool		sectioned;		/* counters may decide */
-	List	   *pools;			/* of LivePool */
-	int			nleads;
-	Lead	   *leads;
-};
 
 typedef enum Verdict
 {
@@ -110,22 +37,10 @@ static Verdict give_to_preferred(LrLive *live, Lead *lead);
 static Verdict give_to_member(LrLive *live, Lead *lead);
 static Verdict read_numbers(LrLive *live, LivePool *pool, const Lead *lead);
 static Verdict look_again(LrLive *live, LivePool *pool, const Lead *lead);
-static bool read_member(LrLive *live, LrPool *pool, int place, LrLimits *limits, const LrRun *run, LrReading *reading);
-static bool member_number(LrPool *pool, const LrLimits *limits, LrReading *reading);
-static int64 amount_of(const LrRun *run, const CappedCounter *limit);
-static LrLimits *limits_of(LrLive *live, LrPool *pool, int place);
-static void find_limits(LrLimits *limits, LrPool *pool, int owner_id, TimestampTz at);
-static void add_limit(LrLimits *limits, const LrCounterKey *key, int64 maximum, LrCapOf of);
-static bool find_counters(LrLimits *limits);
-static void take(LrLive *live, Lead *lead, LrLimits *limits, LrLimits *of_pool);
 static void get_counters(LrLive *live, Lead *lead);
 static int64 first_turn(LrLive *live, Lead *lead);
 static int64 later_turn(LivePool *pool, int64 turn, int distance);
 static void settle(LrLive *live, Lead *lead);
-static void pass(LrLive *live, Lead *lead);
-static TimestampTz estimate(const LivePool *live, const Lead *lead, TimestampTz at);
-static TimestampTz free_at(const LrPool *pool, const LrReading *reading, const char *timezone, TimestampTz at);
-static TimestampTz skills_dropped_at(const Lead *lead, const LrMember *member, TimestampTz at);
 
 /* Begins to give away the leads of a batch. */
 LrLive *
@@ -307,7 +222,7 @@ get_alone(LrLive *live, Lead *lead)
 	if (owner_id == 0 || (lead->alone && lead->alone->pool_id == -owner_id))
 		return;
 	lead->alone = lr_pool(-owner_id, live->batch->as_of, lead->terms->within, lead->terms->working_clock);
-	find_limits(&lead->alone_limits, lead->live->pool, owner_id, live->batch->as_of);
+	lr_limits_find(&lead->alone_limits, lead->live->pool, owner_id, live->batch->as_of);
 }
 
 static int
@@ -340,7 +255,7 @@ static Verdict
 give_to_preferred(LrLive *live, Lead *lead)
 {
 	LrPool	   *alone = lead->alone;
-	LrLimits   *of_pool = limits_of(live, lead->live->pool, lead->live->pool->nmembers);
+	LrLimits   *of_pool = lr_limits_of(live, lead->live->pool, lead->live->pool->nmembers);
 	LrReading	nothing = {0};
 
 	lead->choice.preferred_owner_id = -alone->pool_id;
@@ -351,13 +266,17 @@ give_to_preferred(LrLive *live, Lead *lead)
 		lead->choice.preferred_unavailable |= lead->wants.excluded[i] == -alone->pool_id;
 	if (lead->choice.preferred_unavailable)
 		return PASSED;
-	if (!read_member(live, alone, 0, &lead->alone_limits, lead->run, &lead->choice.preferred))
+	if (!lr_limits_read(&lead->alone_limits, alone->members[0].room, lead->run, section, &lead->choice.preferred))
 		return UNKNOWN;
-	if (lead->choice.preferred.code == LR_READING_FREE && !read_member(live, lead->live->pool, -1, of_pool, lead->run, &lead->choice.preferred))
+	if (lead->choice.preferred.code == LR_READING_FREE && !lr_limits_read(of_pool, -1, lead->run, section, &lead->choice.preferred))
 		return UNKNOWN;
 	if (lead->choice.preferred.code != LR_READING_FREE)
 		return PASSED;
-	take(live, lead, &lead->alone_limits, of_pool);
+	if (live->takes)
+	{
+		lr_limits_take(&lead->alone_limits, lead->run);
+		lr_limits_take(of_pool, lead->run);
+	}
 	lead->run->owner_id = -alone->pool_id;
 	return GIVEN;
 }
@@ -377,10 +296,10 @@ give_to_member(LrLive *live, Lead *lead)
 	{
 		LrReading	reading = {0};
 
-		of_pool = limits_of(live, pool->pool, pool->pool->nmembers);
+		of_pool = lr_limits_of(live, pool->pool, pool->pool->nmembers);
 		if (look_again(live, pool, lead) == UNKNOWN || read_numbers(live, pool, lead) == UNKNOWN)
 			return UNKNOWN;
-		if (!read_member(live, pool->pool, -1, of_pool, lead->run, &reading))
+		if (!lr_limits_read(of_pool, -1, lead->run, section, &reading))
 			return UNKNOWN;
 		lr_readings_set(pool->readings, pool->pool->nmembers, &reading, pool->position);
 	}
@@ -397,9 +316,9 @@ give_to_member(LrLive *live, Lead *lead)
 			limits = NULL;
 		else
 		{
-			limits = limits_of(live, pool->pool, place);
+			limits = lr_limits_of(live, pool->pool, place);
 			reading.number = pool->readings->now[place].number;
-			if (!read_member(live, pool->pool, place, limits, lead->run, &reading))
+			if (!lr_limits_read(limits, pool->pool->members[place].room, lead->run, section, &reading))
 				return UNKNOWN;
 			if (reading.code != LR_READING_FREE)
 			{
@@ -414,10 +333,11 @@ give_to_member(LrLive *live, Lead *lead)
 		}
 		lead->run->turn = lead->wants.turn;
 		lead->run->owner_id = pool->pool->members[place].owner_id;
-		if (limits)
+		if (limits && live->takes)
 		{
-			take(live, lead, limits, of_pool);
-			if (live->takes && member_number(pool->pool, limits, &reading))
+			lr_limits_take(limits, lead->run);
+			lr_limits_take(of_pool, lead->run);
+			if (lr_limits_number(pool->pool, limits, &reading))
 				lr_readings_set(pool->readings, place, &reading, pool->position + 1);
 		}
 		return GIVEN;
@@ -444,10 +364,10 @@ read_numbers(LrLive *live, LivePool *pool, const Lead *lead)
 
 		if (!pool->pool->members[i].available)
 			continue;
-		limits = limits_of(live, pool->pool, i);
-		if (!find_counters(limits))
+		limits = lr_limits_of(live, pool->pool, i);
+		if (!lr_limits_find_counters(limits, section))
 			return UNKNOWN;
-		if (member_number(pool->pool, limits, &reading))
+		if (lr_limits_number(pool->pool, limits, &reading))
 			lr_readings_set(pool->readings, i, &reading, pool->position);
 	}
 	pool->numbers = section;
@@ -466,208 +386,12 @@ look_again(LrLive *live, LivePool *pool, const Lead *lead)
 
 		if (pool->readings->now[i].code == LR_READING_FREE)
 			continue;
-		if (!read_member(live, pool->pool, i, limits_of(live, pool->pool, i), lead->run, &reading))
+		if (!lr_limits_read(lr_limits_of(live, pool->pool, i), pool->pool->members[i].room, lead->run, section, &reading))
 			return UNKNOWN;
 		lr_readings_set(pool->readings, i, &reading, pool->position);
 	}
 	pool->looked = section;
 	return GIVEN;
-}
-
-/*
- * Reads whether a member, or the pool as a whole (place -1), has room for a lead. Returns false if a counter is not in memory.
- */
-static bool
-read_member(LrLive *live, LrPool *pool, int place, LrLimits *limits, const LrRun *run, LrReading *reading)
-{
-	int64		room = place >= 0 ? pool->members[place].room : -1;
-
-	reading->code = LR_READING_FREE;
-	if (!find_counters(limits))
-		return false;
-	for (int i = 0; i < limits->n; i++)
-	{
-		CappedCounter	   *limit = &limits->limits[i];
-		int64		amount = amount_of(run, limit);
-		int64		count;
-
-		if (limit->key.per == LR_PER_OPEN && limit->key.pool_id == 0 && room >= 0)
-		{
-			count = lr_counter_read(limit->counter, room - amount + 1);
-			if (count + amount > room)
-			{
-				reading->code = LR_READING_LATE;
-				reading->per = LR_PER_OPEN;
-				reading->of = LR_CAP_OF_OWNER;
-				reading->count = count;
-				reading->maximum = room;
-				return true;
-			}
-		}
-		if (limit->maximum == PG_INT64_MAX)
-			continue;
-		count = lr_counter_read(limit->counter, limit->maximum - amount + 1);
-		if (count + amount > limit->maximum)
-		{
-			reading->code = LR_READING_CAPPED;
-			reading->per = limit->key.per;
-			reading->of = limit->of;
-			reading->count = count;
-			reading->maximum = limit->maximum;
-			return true;
-		}
-	}
-	return true;
-}
-
-/* Reads the number that the strategy compares; false if it compares none. Least loaded: the room under the caps per open. */
-static bool
-member_number(LrPool *pool, const LrLimits *limits, LrReading *reading)
-{
-	bool		capped = false;
-
-	if (pool->strategy != LR_STRATEGY_BALANCE && pool->strategy != LR_STRATEGY_LEAST_LOADED)
-		return false;
-	for (int i = 0; i < limits->n; i++)
-	{
-		const CappedCounter *limit = &limits->limits[i];
-
-		if (pool->strategy == LR_STRATEGY_BALANCE)
-		{
-			if (limit->key.pool_id == pool->pool_id && limit->key.owner_id != 0 && limit->key.per == pool->over && limit->key.measure == pool->measure)
-				reading->number = lr_counter_read(limit->counter, 0);
-		}
-		else if (limit->key.per == LR_PER_OPEN && limit->key.owner_id != 0)
-		{
-			int64		count = lr_counter_read(limit->counter, 0);
-
-			if (limit->maximum == PG_INT64_MAX)
-				reading->number = capped ? reading->number : -count;
-			else
-				reading->number = capped ? Min(reading->number, limit->maximum - count) : limit->maximum - count;
-			capped |= limit->maximum != PG_INT64_MAX;
-		}
-	}
-	return true;
-}
-
-static int64
-amount_of(const LrRun *run, const CappedCounter *limit)
-{
-	switch (limit->key.measure)
-	{
-		case LR_MEASURE_LOAD:
-			return run->load;
-		case LR_MEASURE_VALUE:
-			return run->expected_value == PG_INT64_MIN ? 0 : run->expected_value;
-		default:
-			return 1;
-	}
-}
-
-/* Returns the limits of a member, or of a pool as a whole (place nmembers), as they are at the moment. */
-static LrLimits *
-limits_of(LrLive *live, LrPool *pool, int place)
-{
-	LrLimits   *limits;
-	MemoryContext saved = MemoryContextSwitchTo(pool->memory);
-
-	if (pool->limits == NULL)
-		pool->limits = palloc0(sizeof(LrLimits) * (pool->nmembers + 1));
-	limits = &pool->limits[place];
-	if (live->batch->as_of < limits->from || live->batch->as_of >= limits->until)
-		find_limits(limits, pool, place < pool->nmembers ? pool->members[place].owner_id : 0, live->batch->as_of);
-	MemoryContextSwitchTo(saved);
-	return limits;
-}
-
-/* Finds the counters that leads of an owner in a pool, or, for 0, of the pool as a whole, add to. */
-static void
-find_limits(LrLimits *limits, LrPool *pool, int owner_id, TimestampTz at)
-{
-	int			n;
-	const LrCap *caps = lr_caps_of(owner_id, pool->pool_id, &n);
-	LrCounterKey key;
-	TimestampTz end;
-
-	if (limits->limits == NULL)
-		limits->limits = palloc(sizeof(CappedCounter) * MAX_LIMITS);
-	limits->n = 0;
-	limits->section = 0;
-	limits->from = at;
-	limits->until = DT_NOEND;
-	for (int i = 0; i < n; i++)
-	{
-		lr_cap_key(&caps[i], at, &key);
-		add_limit(limits, &key, caps[i].maximum, caps[i].owner_id == 0 ? LR_CAP_OF_POOL : caps[i].pool_id == 0 ? LR_CAP_OF_OWNER : LR_CAP_OF_MEMBER);
-		if (caps[i].per == LR_PER_OPEN)
-			continue;
-		(void) lr_window_start(caps[i].per, caps[i].timezone, at, &end);
-		limits->until = Min(limits->until, end);
-	}
-	if (owner_id == 0)
-		return;
-	memset(&key, 0, sizeof(key));
-	key.database = MyDatabaseId;
-	key.owner_id = owner_id;
-	if (pool->strategy == LR_STRATEGY_BALANCE)
-	{
-		key.pool_id = pool->pool_id;
-		key.per = pool->over;
-		key.measure = pool->measure;
-		key.window_start = lr_window_start(pool->over, pool->timezone, at, &end);
-		limits->until = Min(limits->until, end);
-		add_limit(limits, &key, PG_INT64_MAX, LR_CAP_OF_MEMBER);
-	}
-	else if (pool->strategy == LR_STRATEGY_LEAST_LOADED || pool->minutes_per_lead > 0)
-	{
-		key.per = LR_PER_OPEN;
-		key.measure = LR_MEASURE_LOAD;
-		add_limit(limits, &key, PG_INT64_MAX, LR_CAP_OF_OWNER);
-	}
-}
-
-/* Adds a limit; a counter is counted once, whatever it is compared with. */
-static void
-add_limit(LrLimits *limits, const LrCounterKey *key, int64 maximum, LrCapOf of)
-{
-	for (int i = 0; i < limits->n; i++)
-	{
-		if (memcmp(&limits->limits[i].key, key, sizeof(*key)) != 0)
-			continue;
-		limits->limits[i].maximum = Min(limits->limits[i].maximum, maximum);
-		return;
-	}
-	Assert(limits->n < MAX_LIMITS);
-	limits->limits[limits->n++] = (CappedCounter) {.key = *key,.maximum = maximum,.of = of};
-}
-
-/* Finds the counters in this section; false if one is not in memory. */
-static bool
-find_counters(LrLimits *limits)
-{
-	if (limits->section == section)
-		return true;
-	for (int i = 0; i < limits->n; i++)
-	{
-		limits->limits[i].counter = lr_counter_find(&limits->limits[i].key);
-		if (limits->limits[i].counter == NULL)
-			return false;
-	}
-	limits->section = section;
-	return true;
-}
-
-/* Takes the places of a lead. */
-static void
-take(LrLive *live, Lead *lead, LrLimits *limits, LrLimits *of_pool)
-{
-	if (!live->takes)
-		return;
-	for (int i = 0; i < limits->n; i++)
-		lr_counter_take(limits->limits[i].counter, amount_of(lead->run, &limits->limits[i]));
-	for (int i = 0; i < of_pool->n; i++)
-		lr_counter_take(of_pool->limits[i].counter, amount_of(lead->run, &of_pool->limits[i]));
 }
 
 /* Has the counters that a lead may need counted: those of the whole pool at once. */
@@ -680,7 +404,7 @@ get_counters(LrLive *live, Lead *lead)
 
 	for (int i = 0; i <= pool->nmembers; i++)
 	{
-		LrLimits   *limits = limits_of(live, pool, i);
+		LrLimits   *limits = lr_limits_of(live, pool, i);
 
 		for (int k = 0; k < limits->n; k++)
 			keys[n++] = limits->limits[k].key;
@@ -740,7 +464,7 @@ settle(LrLive *live, Lead *lead)
 
 	run->pool_revision_id = pool->pool->revision_id;
 	if (lead->overflows)
-		pass(live, lead);
+		lr_overflow(live, lead);
 	else if (lead->terms->within > 0)
 		run->response_due_at = lead->terms->working_clock ? lr_working_end(run->owner_id, live->batch->as_of, lead->terms->within)
 			: live->batch->as_of + lead->terms->within;
@@ -755,95 +479,3 @@ settle(LrLive *live, Lead *lead)
 	run->choice = lr_choice_write(&lead->choice);
 }
 
-/* Nobody can take the lead: it waits in the pool's overflow, unless nobody ever can. */
-static void
-pass(LrLive *live, Lead *lead)
-{
-	LrRun	   *run = lead->run;
-	LrPool	   *pool = lead->live->pool;
-
-	run->outcome = LR_NO_RULE;
-	if (pool->non == 0)
-		run->reason = "no_available_member";
-	else if (lead->match && !lead->match->anybody)
-		run->reason = "no_skilled_member";
-	else
-	{
-		run->outcome = LR_PENDING;
-		run->reason = "overflow";
-		run->estimated_at = estimate(lead->live, lead, live->batch->as_of);
-		/* it waits there already: its place in the queue stays */
-		run->unchanged = live->takes && run->waiting_pool_id == pool->pool_id;
-	}
-}
-
-/* Estimates when somebody may take a lead: when he works, windows of caps are over, and skills are dropped. 0: nobody can tell. */
-static TimestampTz
-estimate(const LivePool *live, const Lead *lead, TimestampTz at)
-{
-	const LrPool *pool = live->pool;
-	const LrReading *readings = live->readings ? live->readings->now : live->blank;
-	TimestampTz of_pool = free_at(pool, &readings[pool->nmembers], pool->timezone, at);
-	TimestampTz earliest = 0;
-
-	if (of_pool == 0)
-		return 0;
-	for (int i = 0; i < pool->nmembers; i++)
-	{
-		const LrMember *member = &pool->members[i];
-		TimestampTz moment = free_at(pool, &readings[i], member->timezone, at);
-		LrWorking	working;
-
-		if (!member->on || moment == 0)
-			continue;
-		moment = Max(moment, of_pool);
-		if (lead->match && lead->match->match[i] < 0)
-		{
-			TimestampTz dropped = skills_dropped_at(lead, member, at);
-
-			if (dropped == 0)
-				continue;
-			moment = Max(moment, dropped);
-		}
-		lr_owner_working(member->owner_id, moment, &working);
-		if (!working.now)
-			moment = working.next;
-		if (!TIMESTAMP_IS_NOEND(moment) && (earliest == 0 || moment < earliest))
-			earliest = moment;
-	}
-	return earliest;
-}
-
-/* Returns from when on a reading does not keep leads away; 0 if nobody can tell. */
-static TimestampTz
-free_at(const LrPool *pool, const LrReading *reading, const char *timezone, TimestampTz at)
-{
-	TimestampTz end;
-
-	if (reading->code == LR_READING_FREE)
-		return at;
-	if (reading->code != LR_READING_CAPPED || reading->per == LR_PER_OPEN || reading->maximum == 0)
-		return 0;
-	(void) lr_window_start(reading->per, reading->of == LR_CAP_OF_POOL ? pool->timezone : timezone, at, &end);
-	return end;
-}
-
-/* Returns when the last of the skills that a member lacks is dropped; 0 if one never is. */
-static TimestampTz
-skills_dropped_at(const Lead *lead, const LrMember *member, TimestampTz at)
-{
-	TimestampTz since = lead->run->waiting_since ? lead->run->waiting_since : at;
-	TimestampTz last = at;
-
-	for (int t = 0; t < lead->terms->nskills; t++)
-	{
-		const LrSkillTerm *term = &lead->terms->skills[t];
-
-		if (lr_skill_level(member, term->name) >= term->level)
-			continue;
-		if (term->wait == 0)
-			return 0;
-		last = Max(last, since + term->wait);
-	}
-	return last;
-}

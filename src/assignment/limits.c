@@ -1,0 +1,203 @@
+/*
+ * limits.c: the counters that a lead adds to, of its owner, of the owner as a member, and of the pool, and the caps on them.
+ *
+ * They are found once and kept with the pool until the first window ends; the counters themselves are found again in each
+ * section, since between sections they may leave memory.
+ */
+#include "assignment/live.h"
+
+#include "miscadmin.h"
+
+static int64 amount_of(const LrRun *run, const CappedCounter *limit);
+static void add_limit(LrLimits *limits, const LrCounterKey *key, int64 maximum, LrCapOf of);
+
+/*
+ * Reads whether there is room for a lead. room: with how many open leads its owner responds in time, -1: any number. Returns
+ * false if a counter is not in memory.
+ */
+bool
+lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, LrReading *reading)
+{
+	reading->code = LR_READING_FREE;
+	if (!lr_limits_find_counters(limits, section))
+		return false;
+	for (int i = 0; i < limits->n; i++)
+	{
+		CappedCounter	   *limit = &limits->limits[i];
+		int64		amount = amount_of(run, limit);
+		int64		count;
+
+		if (limit->key.per == LR_PER_OPEN && limit->key.pool_id == 0 && room >= 0)
+		{
+			count = lr_counter_read(limit->counter, room - amount + 1);
+			if (count + amount > room)
+			{
+				reading->code = LR_READING_LATE;
+				reading->per = LR_PER_OPEN;
+				reading->of = LR_CAP_OF_OWNER;
+				reading->count = count;
+				reading->maximum = room;
+				return true;
+			}
+		}
+		if (limit->maximum == PG_INT64_MAX)
+			continue;
+		count = lr_counter_read(limit->counter, limit->maximum - amount + 1);
+		if (count + amount > limit->maximum)
+		{
+			reading->code = LR_READING_CAPPED;
+			reading->per = limit->key.per;
+			reading->of = limit->of;
+			reading->count = count;
+			reading->maximum = limit->maximum;
+			return true;
+		}
+	}
+	return true;
+}
+
+/* Reads the number that the strategy compares; false if it compares none. Least loaded: the room under the caps per open. */
+bool
+lr_limits_number(const LrPool *pool, const LrLimits *limits, LrReading *reading)
+{
+	bool		capped = false;
+
+	if (pool->strategy != LR_STRATEGY_BALANCE && pool->strategy != LR_STRATEGY_LEAST_LOADED)
+		return false;
+	for (int i = 0; i < limits->n; i++)
+	{
+		const CappedCounter *limit = &limits->limits[i];
+
+		if (pool->strategy == LR_STRATEGY_BALANCE)
+		{
+			if (limit->key.pool_id == pool->pool_id && limit->key.owner_id != 0 && limit->key.per == pool->over && limit->key.measure == pool->measure)
+				reading->number = lr_counter_read(limit->counter, 0);
+		}
+		else if (limit->key.per == LR_PER_OPEN && limit->key.owner_id != 0)
+		{
+			int64		count = lr_counter_read(limit->counter, 0);
+
+			if (limit->maximum == PG_INT64_MAX)
+				reading->number = capped ? reading->number : -count;
+			else
+				reading->number = capped ? Min(reading->number, limit->maximum - count) : limit->maximum - count;
+			capped |= limit->maximum != PG_INT64_MAX;
+		}
+	}
+	return true;
+}
+
+static int64
+amount_of(const LrRun *run, const CappedCounter *limit)
+{
+	switch (limit->key.measure)
+	{
+		case LR_MEASURE_LOAD:
+			return run->load;
+		case LR_MEASURE_VALUE:
+			return run->expected_value == PG_INT64_MIN ? 0 : run->expected_value;
+		default:
+			return 1;
+	}
+}
+
+/* Returns the limits of a member, or of a pool as a whole (place nmembers), as they are at the moment. */
+LrLimits *
+lr_limits_of(const LrLive *live, LrPool *pool, int place)
+{
+	LrLimits   *limits;
+	MemoryContext saved = MemoryContextSwitchTo(pool->memory);
+
+	if (pool->limits == NULL)
+		pool->limits = palloc0(sizeof(LrLimits) * (pool->nmembers + 1));
+	limits = &pool->limits[place];
+	if (live->batch->as_of < limits->from || live->batch->as_of >= limits->until)
+		lr_limits_find(limits, pool, place < pool->nmembers ? pool->members[place].owner_id : 0, live->batch->as_of);
+	MemoryContextSwitchTo(saved);
+	return limits;
+}
+
+/* Finds the counters that leads of an owner in a pool, or, for 0, of the pool as a whole, add to. */
+void
+lr_limits_find(LrLimits *limits, LrPool *pool, int owner_id, TimestampTz at)
+{
+	int			n;
+	const LrCap *caps = lr_caps_of(owner_id, pool->pool_id, &n);
+	LrCounterKey key;
+	TimestampTz end;
+
+	if (limits->limits == NULL)
+		limits->limits = palloc(sizeof(CappedCounter) * MAX_LIMITS);
+	limits->n = 0;
+	limits->section = 0;
+	limits->from = at;
+	limits->until = DT_NOEND;
+	for (int i = 0; i < n; i++)
+	{
+		lr_cap_key(&caps[i], at, &key);
+		add_limit(limits, &key, caps[i].maximum, caps[i].owner_id == 0 ? LR_CAP_OF_POOL : caps[i].pool_id == 0 ? LR_CAP_OF_OWNER : LR_CAP_OF_MEMBER);
+		if (caps[i].per == LR_PER_OPEN)
+			continue;
+		(void) lr_window_start(caps[i].per, caps[i].timezone, at, &end);
+		limits->until = Min(limits->until, end);
+	}
+	if (owner_id == 0)
+		return;
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	key.owner_id = owner_id;
+	if (pool->strategy == LR_STRATEGY_BALANCE)
+	{
+		key.pool_id = pool->pool_id;
+		key.per = pool->over;
+		key.measure = pool->measure;
+		key.window_start = lr_window_start(pool->over, pool->timezone, at, &end);
+		limits->until = Min(limits->until, end);
+		add_limit(limits, &key, PG_INT64_MAX, LR_CAP_OF_MEMBER);
+	}
+	else if (pool->strategy == LR_STRATEGY_LEAST_LOADED || pool->minutes_per_lead > 0)
+	{
+		key.per = LR_PER_OPEN;
+		key.measure = LR_MEASURE_LOAD;
+		add_limit(limits, &key, PG_INT64_MAX, LR_CAP_OF_OWNER);
+	}
+}
+
+/* Adds a limit; a counter is counted once, whatever it is compared with. */
+static void
+add_limit(LrLimits *limits, const LrCounterKey *key, int64 maximum, LrCapOf of)
+{
+	for (int i = 0; i < limits->n; i++)
+	{
+		if (memcmp(&limits->limits[i].key, key, sizeof(*key)) != 0)
+			continue;
+		limits->limits[i].maximum = Min(limits->limits[i].maximum, maximum);
+		return;
+	}
+	Assert(limits->n < MAX_LIMITS);
+	limits->limits[limits->n++] = (CappedCounter) {.key = *key,.maximum = maximum,.of = of};
+}
+
+/* Finds the counters in this section; false if one is not in memory. */
+bool
+lr_limits_find_counters(LrLimits *limits, uint64 section)
+{
+	if (limits->section == section)
+		return true;
+	for (int i = 0; i < limits->n; i++)
+	{
+		limits->limits[i].counter = lr_counter_find(&limits->limits[i].key);
+		if (limits->limits[i].counter == NULL)
+			return false;
+	}
+	limits->section = section;
+	return true;
+}
+
+/* Takes the places of a lead. */
+void
+lr_limits_take(LrLimits *limits, const LrRun *run)
+{
+	for (int i = 0; i < limits->n; i++)
+		lr_counter_take(limits->limits[i].counter, amount_of(run, &limits->limits[i]));
+}
