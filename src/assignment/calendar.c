@@ -384,10 +384,10 @@ moment_argument(FunctionCallInfo fcinfo, int argument)
 {
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(argument);
 
-	if (TIMESTAMP_NOT_FINITE(at))
+	if (TIMESTAMP_NOT_FINITE(at) || at >= LR_CALENDAR_END)
 		ereport(ERROR,
 				errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				errmsg("the moment is infinite"),
+				errmsg("the moment is out of range"),
 				errhint("Give a moment such as now()."));
 	return at;
 }
