@@ -56,6 +56,9 @@ INSERT INTO holidays (region, day, name) VALUES ('ZZ', '2026-06-01', 'of all'), 
 INSERT INTO owners (reference, region, timezone, calendar_id) SELECT 'calendars in ' || r, r, 'Europe/Berlin', pg_temp.calendar('office') FROM unnest(ARRAY['ZZ', 'ZZ-BY', 'ZZ-BY-M', 'ZZ-B']) r;
 INSERT INTO owners (reference, region, timezone) VALUES ('calendars at all hours', 'ZZ', 'Europe/Berlin');
 INSERT INTO owners (reference, region, timezone, calendar_id) VALUES ('calendars far away', 'ZZ', 'Australia/Sydney', pg_temp.calendar('office'));
+-- They are read together, being of one pool.
+INSERT INTO pools (name) VALUES ('calendars');
+INSERT INTO pool_members (pool_id, owner_id) SELECT p.pool_id, o.owner_id FROM pools p, owners o WHERE p.name = 'calendars' AND o.reference LIKE 'calendars in %';
 SELECT r AS region, string_agg(day::date::text, ' ' ORDER BY day) FILTER (WHERE NOT owner_working('calendars in ' || r, day AT TIME ZONE 'Europe/Berlin')) AS free
     FROM unnest(ARRAY['ZZ', 'ZZ-BY', 'ZZ-BY-M', 'ZZ-B']) r, generate_series(timestamp '2026-06-01 12:00', '2026-06-05 12:00', '1 day') day GROUP BY r ORDER BY r COLLATE "C";
 SELECT owner_working('calendars at all hours', '2026-06-01 10:00+00') AS without_calendar, owner_working('calendars far away', '2026-06-01 00:00+00') AS monday_in_sydney, owner_working('calendars far away', '2026-06-02 00:00+00') AS tuesday_in_sydney;
@@ -141,7 +144,7 @@ BEGIN
         'DELETE FROM calendars WHERE calendar_id = $1', 'UPDATE calendars SET calendar_id = -1 WHERE calendar_id = $1', 'TRUNCATE calendars', 'INSERT INTO absences (owner_id, starts_at) VALUES (0, now())',
         'UPDATE owners SET calendar_id = 0 WHERE calendar_id = $1', 'UPDATE owners SET timezone = ''europe/berlin'' WHERE calendar_id = $1', 'UPDATE owners SET timezone = ''Berlin'' WHERE calendar_id = $1',
         'UPDATE owners SET timezone = ''Europe/Berln'' WHERE calendar_id = $1', 'UPDATE owners SET timezone = ''XYZ3'' WHERE calendar_id = $1', 'UPDATE owners SET timezone = ''<+03>-3'' WHERE calendar_id = $1',
-        'UPDATE owners SET timezone = ''posix/Europe/Berlin'' WHERE calendar_id = $1', 'UPDATE owners SET timezone = '''' WHERE calendar_id = $1', 'INSERT INTO pools (name, timezone) VALUES (''calendars'', ''CEST'')'] LOOP
+        'UPDATE owners SET timezone = ''posix/Europe/Berlin'' WHERE calendar_id = $1', 'UPDATE owners SET timezone = '''' WHERE calendar_id = $1', 'INSERT INTO pools (name, timezone) VALUES (''calendars elsewhere'', ''CEST'')'] LOOP
         BEGIN
             EXECUTE replace(statement, '$1', pg_temp.calendar('office')::text);
             RAISE WARNING '% went through', statement;
@@ -181,6 +184,8 @@ SELECT owner_working('calendars office UTC');
 RESET ROLE;
 
 DROP ROLE regress_calendars_operator, regress_calendars_auditor;
+DELETE FROM pool_members WHERE pool_id = (SELECT pool_id FROM pools WHERE name = 'calendars');
+DELETE FROM pools WHERE name = 'calendars';
 DELETE FROM owners WHERE reference LIKE 'calendars %';
 DELETE FROM calendars WHERE name LIKE 'calendars %';
 DELETE FROM holidays WHERE region LIKE 'Z%';

@@ -48,6 +48,7 @@ DECLARE
     first integer;
     last integer;
     amount integer;
+    before integer; -- minutes worked before first
     until timestamptz;
     expected timestamptz;
 BEGIN
@@ -76,7 +77,8 @@ BEGIN
         -- from anywhere to anywhere
         first := dice(seed || 'first' || i, span);
         last := first + dice(seed || 'last' || i, span - first + 1);
-        SELECT count(*) INTO amount FROM unnest(worked) w WHERE w >= since + first * interval '1 minute' AND w < since + last * interval '1 minute';
+        before := width_bucket(since + first * interval '1 minute' - interval '1 us', worked);
+        amount := width_bucket(since + last * interval '1 minute' - interval '1 us', worked) - before;
         IF leadroute.working_time('random', since + first * interval '1 minute', since + last * interval '1 minute') <> amount * interval '1 minute' THEN
             RETURN NEXT format('%s %s: from %s to %s works %s, not %s minutes', seed, zone, first, last, leadroute.working_time('random', since + first * interval '1 minute', since + last * interval '1 minute'), amount);
         END IF;
@@ -85,14 +87,14 @@ BEGIN
             RETURN NEXT format('%s %s: working at %s is wrong', seed, zone, since + first * interval '1 minute');
         END IF;
         -- next
-        SELECT min(w) INTO expected FROM unnest(worked) w WHERE w >= since + first * interval '1 minute';
+        expected := worked[before + 1];
         until := leadroute.next_working_time('random', since + first * interval '1 minute');
         IF (CASE WHEN expected IS NULL THEN until < since + span * interval '1 minute' ELSE until IS DISTINCT FROM expected END) THEN
             RETURN NEXT format('%s %s: works next at %s, not %s', seed, zone, until, expected);
         END IF;
         -- when an amount is done: behind the minute in which it is
         amount := 1 + dice(seed || 'amount' || i, 2000);
-        SELECT w + interval '1 minute' INTO expected FROM unnest(worked) w WHERE w >= since + first * interval '1 minute' ORDER BY w OFFSET amount - 1 LIMIT 1;
+        expected := worked[before + amount] + interval '1 minute';
         until := leadroute.working_time_end('random', since + first * interval '1 minute', amount * interval '1 minute');
         IF (CASE WHEN expected IS NULL THEN until <= since + span * interval '1 minute' ELSE until IS DISTINCT FROM expected END) THEN
             RETURN NEXT format('%s %s: from %s on %s minutes end at %s, not %s', seed, zone, first, amount, until, expected);
@@ -107,7 +109,7 @@ END $$;
 
 \set seed 'calendars'
 \echo seed: :seed
-SELECT count(*) AS differences, min(t) AS first FROM generate_series(1, 100) i, try(:'seed' || i, :owner, :calendar) t;
+SELECT count(*) AS differences, min(t) AS first FROM generate_series(1, 60) i, try(:'seed' || i, :owner, :calendar) t;
 
 DELETE FROM leadroute.owners WHERE reference = 'random';
 DELETE FROM leadroute.calendars WHERE name = 'random';
