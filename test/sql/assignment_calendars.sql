@@ -103,6 +103,7 @@ SELECT per, zone, at, starts_at, ends_at, ends_at - starts_at AS long FROM (VALU
     ('hour', 'Europe/Berlin', timestamptz '2026-10-25 00:59:59+00'), ('hour', 'Europe/Berlin', '2026-10-25 01:00+00'), ('hour', 'Europe/Berlin', '2026-03-29 01:15+00'),
     ('hour', 'Australia/Lord_Howe', '2026-04-04 14:45+00'), ('hour', 'Australia/Lord_Howe', '2026-04-04 15:15+00'), ('hour', 'Australia/Lord_Howe', '2026-10-03 15:40+00'), ('hour', 'Asia/Kolkata', '2026-03-29 01:15+00'),
     ('day', 'Europe/Berlin', '2026-03-29 12:00+00'), ('day', 'Europe/Berlin', '2026-10-25 12:00+00'), ('day', 'Australia/Lord_Howe', '2026-04-05 00:00+00'), ('day', 'UTC', '2026-03-29 12:00+00'),
+    ('day', 'America/Sao_Paulo', '2018-11-04 02:59:59+00'), ('day', 'America/Sao_Paulo', '2018-11-04 12:00+00'), ('day', 'America/Sao_Paulo', '2018-02-18 02:30+00'), ('hour', 'America/Sao_Paulo', '2018-02-18 02:30+00'),
     ('week', 'Europe/Berlin', '2026-03-29 12:00+00'), ('week', 'Europe/Berlin', '2026-10-25 12:00+00'), ('week', 'America/New_York', '2026-11-02 04:59:59+00'), ('week', 'America/New_York', '2026-11-02 05:00+00'),
     ('month', 'Europe/Berlin', '2026-03-29 12:00+00'), ('month', 'Europe/Berlin', '2026-10-25 12:00+00'), ('month', 'Australia/Sydney', '2026-12-31 13:00+00'), ('month', 'UTC', '2024-02-29 23:59+00')) AS v (per, zone, at), cap_window(per, zone, at);
 -- Each window begins where the last ended, and holds the moments that gave it; at random moments of thirty years.
