@@ -76,6 +76,19 @@ GRANT EXECUTE ON FUNCTION leadroute.submit_lead(jsonb, regclass), leadroute.atta
 GRANT UPDATE (available) ON leadroute.owners TO leadroute_operator;
 GRANT USAGE ON SEQUENCE leadroute.lead_ids TO leadroute_operator;
 
+-- Authors write calendars; they and operators say who is away, and ask who works. Nobody else reads absences.
+GRANT SELECT ON leadroute.calendars, leadroute.calendar_hours, leadroute.holidays
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+GRANT INSERT, UPDATE, DELETE ON leadroute.calendars, leadroute.calendar_hours TO leadroute_author;
+GRANT INSERT, UPDATE, DELETE ON leadroute.holidays TO leadroute_author, leadroute_operator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON leadroute.absences TO leadroute_author, leadroute_operator;
+GRANT USAGE ON SEQUENCE leadroute.calendar_ids TO leadroute_author;
+GRANT USAGE ON SEQUENCE leadroute.absence_ids TO leadroute_author, leadroute_operator;
+GRANT EXECUTE ON FUNCTION leadroute.owner_working(text, timestamptz), leadroute.next_working_time(text, timestamptz),
+    leadroute.working_time(text, timestamptz, timestamptz), leadroute.working_time_end(text, timestamptz, interval)
+    TO leadroute_author, leadroute_operator;
+GRANT EXECUTE ON FUNCTION leadroute.cap_window(text, text, timestamptz) TO leadroute_author, leadroute_operator, leadroute_auditor;
+
 -- Agents are registered by whom they run as.
 GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text), leadroute.deprecate_agent(text, text, boolean)
     TO leadroute_agent;
@@ -123,6 +136,8 @@ BEGIN
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),
         ('leadroute.drafts', ''), ('leadroute.draft_rules', ''), ('leadroute.draft_tests', ''), ('leadroute.draft_positions', ''),
         ('leadroute.owners', ''), ('leadroute.owner_skills', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.caps', ''), ('leadroute.tier_loads', ''), ('leadroute.pool_revisions', ''), ('leadroute.pool_states', ''), ('leadroute.pool_state_ids', ''),
+        ('leadroute.calendars', ''), ('leadroute.calendar_hours', ''), ('leadroute.holidays', ''), ('leadroute.absences', ''),
+        ('leadroute.calendar_ids', ''), ('leadroute.absence_ids', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),
         ('leadroute.policy_ids', ''), ('leadroute.policy_version_ids', ''), ('leadroute.policy_act_ids', ''), ('leadroute.owner_ids', ''),

@@ -100,7 +100,7 @@ static uint64
 configuration_generation(void)
 {
 	static const LrTable tables[] = {LR_TABLE_POOLS, LR_TABLE_OWNERS, LR_TABLE_OWNER_SKILLS, LR_TABLE_POOL_MEMBERS, LR_TABLE_CAPS, LR_TABLE_TIER_LOADS,
-	LR_TABLE_ATTACHED};
+	LR_TABLE_CALENDARS, LR_TABLE_CALENDAR_HOURS, LR_TABLE_HOLIDAYS, LR_TABLE_ABSENCES};
 	uint64		sum = 0;
 
 	for (int i = 0; i < (int) lengthof(tables); i++)

@@ -1,10 +1,5 @@
 #include "assignment/assignment.h"
 #include "utils/timestamp.h"
-void lr_owner_working(int o, TimestampTz at, LrWorking *w){w->now=true;w->until=DT_NOEND;w->next=at;}
-int64 lr_working_time(int o, TimestampTz f, TimestampTz t){return t-f;}
-TimestampTz lr_working_end(int o, TimestampTz f, int64 a){return f+a;}
-bool lr_day_in(const char*tz, TimestampTz at, DateADT a, DateADT b){return true;}
-TimestampTz lr_window_start(LrPer p,const char*tz,TimestampTz at,TimestampTz*end){*end=at+USECS_PER_DAY;return at;}
 void lr_counters_begin(void){} void lr_counters_end(void){}
 LrCounter *lr_counter_find(const LrCounterKey*k){static int x;return (LrCounter*)&x;}
 void lr_counters_build(const LrCounterKey*k,int n){}
