@@ -6,6 +6,7 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 
+#include "assignment/assignment.h"
 #include "intake/intake.h"
 #include "policy/policy.h"
 #include "writer.h"
@@ -25,6 +26,7 @@ _PG_init(void)
 	lr_policy_init();
 	lr_rules_init();
 	lr_writer_init();
+	lr_counters_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

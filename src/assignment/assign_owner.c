@@ -10,6 +10,7 @@
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
 #include "provenance/provenance.h"
+#include "miscadmin.h"
 #include "utils/json.h"
 
 static void configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);
@@ -31,6 +32,7 @@ static bool needs_turn(const LrRun *run);
 static Draw *find_draw(Draw *draws, int *ndraws, const LrRun *run);
 static void assign(LrRun *run, Draw *draw);
 static void assign_hypothetically(LrRun *run);
+static bool take_place(int owner_id, int pool_id, TimestampTz at);
 
 const LrBuiltin lr_assign_owner = {
 	.capability = "assignOwner",
@@ -181,8 +183,64 @@ assign(LrRun *run, Draw *draw)
 		run->reason = "no_available_member";
 		return;
 	}
-	run->turn = draw->next++;
-	run->owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, run->turn)];
+	/* whoever is at a cap is passed over */
+	for (int i = 0; i < draw->pool->cycle; i++)
+	{
+		int64		turn = i == 0 ? draw->next++ : lr_pool_draw(draw->pool, 1);
+		int			owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, turn)];
+
+		if (!take_place(owner_id, run->pool_id, run->batch->as_of))
+			continue;
+		run->turn = turn;
+		run->owner_id = owner_id;
+		return;
+	}
+	run->outcome = LR_NO_RULE;
+	run->reason = "no_available_member";
+}
+
+/* Takes a place under all caps of an owner who gets a lead from a pool; returns false if one of them is reached. */
+static bool
+take_place(int owner_id, int pool_id, TimestampTz at)
+{
+	const int	scopes[3][2] = {{owner_id, 0}, {owner_id, pool_id}, {0, pool_id}};
+	LrCounterKey keys[LR_MAX_KEYS];
+	int			nkeys = lr_counter_keys_of(owner_id, pool_id, at, keys);
+	LrCounter  *counters[LR_MAX_KEYS];
+	bool		room = true;
+
+	if (nkeys == 0)
+		return true;
+	lr_counters_begin();
+	for (int i = 0; i < nkeys; i++)
+	{
+		counters[i] = lr_counter_find(&keys[i]);
+		if (counters[i] == NULL)
+		{
+			lr_counters_end();
+			CHECK_FOR_INTERRUPTS();
+			lr_counters_build(keys, nkeys);
+			lr_counters_begin();
+			i = -1;
+		}
+	}
+	for (int s = 0; s < 3; s++)
+	{
+		int			ncaps;
+		const LrCap *caps = lr_caps_of(scopes[s][0], scopes[s][1], &ncaps);
+
+		for (int i = 0; i < ncaps && room; i++)
+		{
+			LrCounterKey key;
+
+			lr_cap_key(&caps[i], at, &key);
+			room = lr_counter_read(lr_counter_find(&key), caps[i].maximum) < caps[i].maximum;
+		}
+	}
+	for (int i = 0; i < nkeys && room; i++)
+		lr_counter_take(counters[i], lr_counter_amount(&keys[i], 1, 0));
+	lr_counters_end();
+	return room;
 }
 
 /*
