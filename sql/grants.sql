@@ -74,6 +74,9 @@ GRANT EXECUTE ON FUNCTION leadroute.submit_lead(jsonb, regclass), leadroute.atta
     leadroute.generate_leads(bigint, bigint)
     TO leadroute_operator;
 GRANT UPDATE (available) ON leadroute.owners TO leadroute_operator;
+GRANT EXECUTE ON FUNCTION leadroute.cap_counters(), leadroute.cap_usage() TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.recount_caps() TO leadroute_operator;
+GRANT EXECUTE ON FUNCTION leadroute.make_owner_index() TO leadroute_author, leadroute_operator;
 GRANT USAGE ON SEQUENCE leadroute.lead_ids TO leadroute_operator;
 
 -- Authors write calendars; they and operators say who is away, and ask who works. Nobody else reads absences.

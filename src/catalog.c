@@ -55,6 +55,8 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_FEATURE_FLAGS] = "feature_flags",
 };
 
+bool		lr_configuration_changing = false;
+
 static LrCatalog catalog;
 static bool catalog_valid = false;
 static uint64 generations[LR_N_TABLES];
@@ -158,6 +160,7 @@ leadroute_configuration_changed(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("function \"%s\" was not called as a statement trigger", "configuration_changed"));
 	CacheInvalidateRelcache(trigger->tg_relation);
+	lr_configuration_changing = true;
 	PG_RETURN_POINTER(NULL);
 }
 

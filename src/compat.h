@@ -11,9 +11,11 @@
 
 #include "access/genam.h"
 #include "access/nbtree.h"
+#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
+#include "storage/lwlock.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -92,6 +94,25 @@ lr_operator_compares(Oid opno)
 #else
 	return get_op_btree_interpretation(opno) != NIL;
 #endif
+}
+
+/* Tells whether the server has forgotten whether a transaction committed. */
+static inline bool
+lr_transaction_is_forgotten(FullTransactionId full)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	bool		forgotten;
+
+	if (U64FromFullTransactionId(next) - U64FromFullTransactionId(full) >= ((uint64) 1 << 31))
+		return true;
+	LWLockAcquire(XactTruncationLock, LW_SHARED);
+#if PG_VERSION_NUM >= 170000
+	forgotten = TransactionIdPrecedes(XidFromFullTransactionId(full), TransamVariables->oldestClogXid);
+#else
+	forgotten = TransactionIdPrecedes(XidFromFullTransactionId(full), ShmemVariableCache->oldestClogXid);
+#endif
+	LWLockRelease(XactTruncationLock);
+	return forgotten;
 }
 
 /* PostgreSQL 18 writes it in front of a declaration, and under this name. */

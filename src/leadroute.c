@@ -27,6 +27,7 @@ _PG_init(void)
 	lr_rules_init();
 	lr_writer_init();
 	lr_readings_init();
+	lr_counters_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

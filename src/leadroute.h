@@ -165,6 +165,9 @@ extern const LrCatalog *lr_catalog(void);
 extern uint64 lr_table_generation(LrTable table);
 extern void lr_table_changed(LrTable table);
 
+/* This transaction has changed the configuration, and not ended. */
+extern bool lr_configuration_changing;
+
 /* The extension's owner, for what callers may cause but not do. */
 typedef struct LrIdentity
 {

@@ -43,7 +43,7 @@ typedef enum LrMeasure
 	LR_MEASURE_VALUE			/* their expected values */
 } LrMeasure;
 
-/* Leads of an owner (pool_id 0), of an owner as a member of a pool, or of a pool (owner_id 0), since a moment or open. */
+/* Leads of an owner (pool_id 0), of an owner as a member of a pool, or of a pool (owner_id 0), of a window or open. */
 typedef struct LrCounterKey
 {
 	Oid			database;
@@ -51,20 +51,24 @@ typedef struct LrCounterKey
 	int			pool_id;
 	LrPer		per;
 	LrMeasure	measure;
+	int			zero;			/* keys are compared as bytes: no gap in between */
 	TimestampTz window_start;	/* 0 per open */
+	TimestampTz window_end;		/* the first moment behind it; 0 per open */
 } LrCounterKey;
 
 typedef struct LrCounter LrCounter;
 
 extern void lr_counters_init(void);
 extern void lr_counters_begin(void);
+extern void lr_counters_look(void);
 extern void lr_counters_end(void);
 extern LrCounter *lr_counter_find(const LrCounterKey *key);
 extern void lr_counters_build(const LrCounterKey *keys, int n);
 extern int64 lr_counter_read(LrCounter *counter, int64 enough);
 extern void lr_counter_take(LrCounter *counter, int64 amount);
+extern int64 lr_counter_amount(const LrCounterKey *key, int load, int64 expected_value);
 
-/* ---- caps.c: which caps there are ---- */
+/* ---- caps.c: which caps there are, and what is counted ---- */
 typedef struct LrCap
 {
 	int			owner_id;		/* 0: of the pool as a whole */
@@ -74,9 +78,14 @@ typedef struct LrCap
 	const char *timezone;
 } LrCap;
 
+/* Counters that one lead counts towards, at most: of three kinds, five caps each, and what two strategies ask for. */
+#define LR_MAX_KEYS (3 * LR_N_PERS + 2)
+
 extern const char *const lr_per_names[LR_N_PERS];
 extern const LrCap *lr_caps_of(int owner_id, int pool_id, int *n);
+extern const LrCap *lr_all_caps(int *n);
 extern void lr_cap_key(const LrCap *cap, TimestampTz at, LrCounterKey *key);
+extern int	lr_counter_keys_of(int owner_id, int pool_id, TimestampTz at, LrCounterKey *keys);
 
 /* ---- pool.c: pools and their members as decisions read them ---- */
 typedef enum LrStrategy

@@ -207,7 +207,6 @@ leadroute_timezone_mistake(PG_FUNCTION_ARGS)
 Datum
 leadroute_cap_window(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {[LR_PER_HOUR] = "hour",[LR_PER_DAY] = "day",[LR_PER_WEEK] = "week",[LR_PER_MONTH] = "month"};
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *timezone = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(2);
@@ -217,12 +216,12 @@ leadroute_cap_window(PG_FUNCTION_ARGS)
 	TimestampTz end;
 	int			per;
 
-	for (per = 0; per < (int) lengthof(names); per++)
+	for (per = 0; per < LR_PER_OPEN; per++)
 	{
-		if (strcmp(name, names[per]) == 0)
+		if (strcmp(name, lr_per_names[per]) == 0)
 			break;
 	}
-	if (per == lengthof(names))
+	if (per == LR_PER_OPEN)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("caps per \"%s\" have no windows", name),

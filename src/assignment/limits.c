@@ -6,10 +6,8 @@
  */
 #include "assignment/live.h"
 
-#include "miscadmin.h"
-
 static int64 amount_of(const LrRun *run, const CappedCounter *limit);
-static void add_limit(LrLimits *limits, const LrCounterKey *key, int64 maximum, LrCapOf of);
+static int64 maximum_of(const LrCounterKey *key, TimestampTz at);
 
 /*
  * Reads whether there is room for a lead. room: with how many open leads its owner responds in time, -1: any number. Returns
@@ -90,15 +88,7 @@ lr_limits_number(const LrPool *pool, const LrLimits *limits, LrReading *reading)
 static int64
 amount_of(const LrRun *run, const CappedCounter *limit)
 {
-	switch (limit->key.measure)
-	{
-		case LR_MEASURE_LOAD:
-			return run->load;
-		case LR_MEASURE_VALUE:
-			return run->expected_value == PG_INT64_MIN ? 0 : run->expected_value;
-		default:
-			return 1;
-	}
+	return lr_counter_amount(&limit->key, run->load, run->expected_value == PG_INT64_MIN ? 0 : run->expected_value);
 }
 
 /* Returns the limits of a member, or of a pool as a whole (place nmembers), as they are at the moment. */
@@ -117,65 +107,51 @@ lr_limits_of(const LrLive *live, LrPool *pool, int place)
 	return limits;
 }
 
-/* Finds the counters that leads of an owner in a pool, or, for 0, of the pool as a whole, add to. */
+/*
+ * Finds the counters that leads of an owner from a pool add to, but for those of the pool as a whole, or, for owner 0, those of
+ * the pool.
+ */
 void
 lr_limits_find(LrLimits *limits, LrPool *pool, int owner_id, TimestampTz at)
 {
-	int			n;
-	const LrCap *caps = lr_caps_of(owner_id, pool->pool_id, &n);
-	LrCounterKey key;
-	TimestampTz end;
+	LrCounterKey keys[LR_MAX_KEYS];
+	int			nkeys = lr_counter_keys_of(owner_id ? owner_id : -1, pool->pool_id, at, keys);
 
 	if (limits->limits == NULL)
-		limits->limits = palloc(sizeof(CappedCounter) * MAX_LIMITS);
+		limits->limits = palloc(sizeof(CappedCounter) * LR_MAX_KEYS);
 	limits->n = 0;
 	limits->section = 0;
 	limits->from = at;
 	limits->until = DT_NOEND;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < nkeys; i++)
 	{
-		lr_cap_key(&caps[i], at, &key);
-		add_limit(limits, &key, caps[i].maximum, caps[i].owner_id == 0 ? LR_CAP_OF_POOL : caps[i].pool_id == 0 ? LR_CAP_OF_OWNER : LR_CAP_OF_MEMBER);
-		if (caps[i].per == LR_PER_OPEN)
+		if ((keys[i].owner_id == 0) != (owner_id == 0))
 			continue;
-		(void) lr_window_start(caps[i].per, caps[i].timezone, at, &end);
-		limits->until = Min(limits->until, end);
-	}
-	if (owner_id == 0)
-		return;
-	memset(&key, 0, sizeof(key));
-	key.database = MyDatabaseId;
-	key.owner_id = owner_id;
-	if (pool->strategy == LR_STRATEGY_BALANCE)
-	{
-		key.pool_id = pool->pool_id;
-		key.per = pool->over;
-		key.measure = pool->measure;
-		key.window_start = lr_window_start(pool->over, pool->timezone, at, &end);
-		limits->until = Min(limits->until, end);
-		add_limit(limits, &key, PG_INT64_MAX, LR_CAP_OF_MEMBER);
-	}
-	else if (pool->strategy == LR_STRATEGY_LEAST_LOADED || pool->minutes_per_lead > 0)
-	{
-		key.per = LR_PER_OPEN;
-		key.measure = LR_MEASURE_LOAD;
-		add_limit(limits, &key, PG_INT64_MAX, LR_CAP_OF_OWNER);
+		limits->limits[limits->n++] = (CappedCounter) {
+			.key = keys[i],.maximum = maximum_of(&keys[i], at),
+			.of = keys[i].owner_id == 0 ? LR_CAP_OF_POOL : keys[i].pool_id == 0 ? LR_CAP_OF_OWNER : LR_CAP_OF_MEMBER
+		};
+		if (keys[i].per != LR_PER_OPEN)
+			limits->until = Min(limits->until, keys[i].window_end);
 	}
 }
 
-/* Adds a limit; a counter is counted once, whatever it is compared with. */
-static void
-add_limit(LrLimits *limits, const LrCounterKey *key, int64 maximum, LrCapOf of)
+/* Returns the cap on a counter; PG_INT64_MAX if it is only counted. */
+static int64
+maximum_of(const LrCounterKey *key, TimestampTz at)
 {
-	for (int i = 0; i < limits->n; i++)
+	int			n;
+	const LrCap *caps = lr_caps_of(key->owner_id, key->pool_id, &n);
+
+	for (int i = 0; i < n; i++)
 	{
-		if (memcmp(&limits->limits[i].key, key, sizeof(*key)) != 0)
-			continue;
-		limits->limits[i].maximum = Min(limits->limits[i].maximum, maximum);
-		return;
+		LrCounterKey of_cap;
+
+		lr_cap_key(&caps[i], at, &of_cap);
+		if (memcmp(&of_cap, key, sizeof(of_cap)) == 0)
+			return caps[i].maximum;
 	}
-	Assert(limits->n < MAX_LIMITS);
-	limits->limits[limits->n++] = (CappedCounter) {.key = *key,.maximum = maximum,.of = of};
+	return PG_INT64_MAX;
 }
 
 /* Finds the counters in this section; false if one is not in memory. */

@@ -26,6 +26,7 @@ typedef enum Verdict
 
 static uint64 section = 0;		/* counts sections, so that counters of an earlier one are found again */
 
+static void begin_section(const LrLive *live);
 static LivePool *find_live_pool(LrLive *live, LrRun *run, const LrTerms *terms);
 static Match *find_match(LrLive *live, Lead *lead);
 static void prepare_pools(LrLive *live);
@@ -84,8 +85,7 @@ lr_live_assign(LrLive *live)
 	prepare_pools(live);
 	if (live->sectioned)
 	{
-		section++;
-		lr_counters_begin();
+		begin_section(live);
 	}
 	for (int i = 0; i < live->nleads; i++)
 	{
@@ -99,8 +99,7 @@ lr_live_assign(LrLive *live)
 			get_alone(live, lead);
 			get_counters(live, lead);
 			CHECK_FOR_INTERRUPTS();
-			section++;
-			lr_counters_begin();
+			begin_section(live);
 		}
 		lead->overflows = verdict == PASSED;
 	}
@@ -115,6 +114,16 @@ lr_live_assign(LrLive *live)
 	}
 	for (int i = 0; i < live->nleads; i++)
 		settle(live, &live->leads[i]);
+}
+
+static void
+begin_section(const LrLive *live)
+{
+	section++;
+	if (live->takes)
+		lr_counters_begin();
+	else
+		lr_counters_look();
 }
 
 /* ---- before: what others need not wait for ---- */
@@ -399,7 +408,7 @@ static void
 get_counters(LrLive *live, Lead *lead)
 {
 	LrPool	   *pool = lead->live->pool;
-	LrCounterKey *keys = palloc(sizeof(LrCounterKey) * (pool->nmembers + 2) * MAX_LIMITS);
+	LrCounterKey *keys = palloc(sizeof(LrCounterKey) * (pool->nmembers + 2) * LR_MAX_KEYS);
 	int			n = 0;
 
 	for (int i = 0; i <= pool->nmembers; i++)

@@ -8,9 +8,6 @@
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
 
-/* Counters that a lead of an owner in a pool adds to, at most: ten caps, and that of the strategy. */
-#define MAX_LIMITS 16
-
 /* A counter that a lead adds to, and the cap on it. */
 typedef struct CappedCounter
 {

@@ -1,0 +1,780 @@
+/*
+ * counters.c: counters that are exact while any number of sessions take from them.
+ *
+ * With the library preloaded, counters are in shared memory, under one lock that is held for a section: from
+ * lr_counters_begin() to lr_counters_end(), in which nothing waits. A counter's value is what is committed plus what
+ * transactions that still run have taken. Each (sub)transaction that takes or gives back has a reservation with the
+ * counter: what it takes counts at once, so that a cap holds whoever commits first; what it gives back counts when it has
+ * committed, and for itself at once. Taking and giving of one transaction may be summed: whether it commits or not, the
+ * sum has the same effect.
+ *
+ * Reservations are settled by their session, when its transaction or subtransaction ends. PREPARE leaves them to whoever looks:
+ * COMMIT PREPARED may come from any session, or after a crash, and calls nobody. Then the transaction's status tells.
+ * After a crash counters are counted from lead_states (counter_build.c), where transactions in doubt are found as well.
+ *
+ * A counter that has reservations stays in memory; others may be dropped for room, and are counted again when they are needed.
+ * Thus what a count finds are rows of transactions that are over, but for those that are in doubt since a crash, and those
+ * that did not know of the counter because their configuration was older. For these there are epochs. Whoever reads another
+ * configuration than the last one that was seen begins an epoch; a counter of an earlier epoch is counted again at once, and once
+ * more when all transactions that ran when the epoch began are over.
+ *
+ * Otherwise counters live in the session, and in one transaction: a lock of the database makes sessions take turns, and
+ * what they need is counted when they hold it. The rest is the same code. On a standby nothing is taken, and nobody locks.
+ */
+#include "assignment/counters.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/lwlock.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define TRANCHE "leadroute counters"
+#define MAX_DATABASES 128
+
+/* Distinguishes our lock from the advisory locks of users, who have 1 and 2 here. */
+#define LOCK_FIELD 0x4c52
+
+/* How often, in microseconds, it is looked whether the transactions of an epoch's beginning are over. */
+#define CHECK_EVERY USECS_PER_SEC
+
+typedef struct Shared
+{
+	LWLock	   *lock;
+	ConditionVariable built;
+	int			free;
+	uint64		last_epoch;
+	LrEpoch		epochs[MAX_DATABASES];
+	LrReservation reservations[FLEXIBLE_ARRAY_MEMBER];
+} Shared;
+
+/* What became of a transaction. */
+typedef enum Fate
+{
+	FATE_MINE,
+	FATE_RUNS,
+	FATE_COMMITTED,
+	FATE_ABORTED,
+	FATE_FORGOTTEN				/* too long ago for the server to know */
+} Fate;
+
+static int	max_counters = 32768;
+static int	max_reservations = 65536;
+
+static Shared *shared = NULL;
+static LrCounterSpace shared_space;
+
+static MemoryContext local_memory = NULL;
+static LrCounterSpace local_space;
+static int	local_free;
+static bool local_locked = false;
+static SubTransactionId local_locked_in;
+
+/* The reservations of this transaction: those of a subtransaction stand behind those of its parents. */
+static int *own = NULL;
+static int	nown = 0;
+static int	own_allocated = 0;
+static LrCounterSpace *own_space;
+
+/* This transaction counts by a configuration of its own. */
+static bool changing = false;
+
+static shmem_request_hook_type previous_shmem_request = NULL;
+static shmem_startup_hook_type previous_shmem_startup = NULL;
+
+static void request_memory(void);
+static void start_memory(void);
+static Size memory_size(void);
+static void make_local_space(void);
+static void grow_local_space(void);
+static void chain_free(LrCounterSpace *space, int from);
+static LrReservation *find_own(LrCounterSpace *space, const LrCounter *counter, SubTransactionId subid);
+static int	new_reservation(LrCounterSpace *space, LrCounter *counter);
+static void change(LrReservation *reservation, int64 delta);
+static void settle(LrCounterSpace *space, int number, bool committed);
+static void settle_orphans(LrCounterSpace *space, LrCounter *counter);
+static Fate fate_of(FullTransactionId xid);
+static bool evict(TimestampTz unused_since);
+static void make_room(const char *setting, bool counters);
+static void look_at_epoch(LrEpoch *epoch);
+static void begin_epoch(LrEpoch *epoch, uint64 config);
+static void transaction_ended(XactEvent event, void *argument);
+static void subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *argument);
+static void merge_into_parent(SubTransactionId mine, SubTransactionId parent);
+
+/* Asks for shared memory, if it is time for that, and registers for the ends of transactions. */
+void
+lr_counters_init(void)
+{
+	RegisterXactCallback(transaction_ended, NULL);
+	RegisterSubXactCallback(subtransaction_ended, NULL);
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	DefineCustomIntVariable("leadroute.max_counters",
+							"How many counters of caps are in memory at a time.",
+							"One for each cap and window that leads are being assigned under, in all databases. Others are counted again when they are needed.",
+							&max_counters, 32768, 16, 10000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("leadroute.max_reservations",
+							"How many places under caps can be taken by transactions that have not ended.",
+							"One for each transaction and counter that it takes from. Prepared transactions keep theirs.",
+							&max_reservations, 65536, 16, 100000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	previous_shmem_request = shmem_request_hook;
+	shmem_request_hook = request_memory;
+	previous_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = start_memory;
+}
+
+static void
+request_memory(void)
+{
+	if (previous_shmem_request)
+		previous_shmem_request();
+	RequestAddinShmemSpace(add_size(memory_size(), hash_estimate_size(max_counters, sizeof(LrCounter))));
+	RequestNamedLWLockTranche(TRANCHE, 1);
+}
+
+static Size
+memory_size(void)
+{
+	return MAXALIGN(add_size(offsetof(Shared, reservations), mul_size(max_reservations, sizeof(LrReservation))));
+}
+
+static void
+start_memory(void)
+{
+	HASHCTL		control = {.keysize = sizeof(LrCounterKey),.entrysize = sizeof(LrCounter)};
+	bool		found;
+
+	if (previous_shmem_startup)
+		previous_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct(TRANCHE, memory_size(), &found);
+	shared_space.counters = ShmemInitHash("leadroute counters by key", max_counters, max_counters, &control, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	shared_space.reservations = shared->reservations;
+	shared_space.capacity = max_reservations;
+	shared_space.free = &shared->free;
+	if (!found)
+	{
+		memset(shared, 0, offsetof(Shared, reservations));
+		shared->lock = &GetNamedLWLockTranche(TRANCHE)->lock;
+		ConditionVariableInit(&shared->built);
+		chain_free(&shared_space, 0);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* ---- sections ---- */
+
+/*
+ * Begins a section in which counters are found, read and taken from. Inside nothing may wait for others, nor last. Where the
+ * library is not preloaded, waits for the database's lock, which stays to the end of the transaction.
+ */
+void
+lr_counters_begin(void)
+{
+	if (!lr_counters_shared())
+		lr_counters_lock_local();
+	lr_counters_lock();
+}
+
+/* Begins a section in which counters are only read, for nobody who acts: what it finds may be out of date behind it. */
+void
+lr_counters_look(void)
+{
+	lr_counters_lock();
+}
+
+void
+lr_counters_end(void)
+{
+	if (lr_counters_shared())
+		LWLockRelease(shared->lock);
+}
+
+/* Locks the counters that the session uses. */
+void
+lr_counters_lock(void)
+{
+	if (lr_counters_shared())
+	{
+		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		look_at_epoch(lr_counters_epoch());
+	}
+	else if (local_memory == NULL)
+		make_local_space();
+}
+
+/* Looks, now and then, whether all transactions that ran when the epoch began are over. */
+static void
+look_at_epoch(LrEpoch *epoch)
+{
+	TimestampTz now;
+
+	if (likely(epoch->passed))
+		return;
+	now = GetCurrentTimestamp();
+	if (now - epoch->checked_at < CHECK_EVERY)
+		return;
+	epoch->checked_at = now;
+	epoch->passed = TransactionIdFollows(GetOldestNonRemovableTransactionId(NULL), XidFromFullTransactionId(epoch->changed_at));
+}
+
+/* Waits until no other session of the database counts for itself. */
+void
+lr_counters_lock_local(void)
+{
+	LOCKTAG		tag;
+
+	if (local_locked || RecoveryInProgress())
+		return;
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, lr_catalog()->tables[LR_TABLE_LEAD_STATES], 0, LOCK_FIELD);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	local_locked = true;
+	local_locked_in = GetCurrentSubTransactionId();
+	/* what was read without it may have changed since */
+	if (local_memory && nown == 0)
+	{
+		MemoryContextDelete(local_memory);
+		local_memory = NULL;
+	}
+}
+
+bool
+lr_counters_local_locked(void)
+{
+	return local_locked;
+}
+
+/* Tells whether this session uses the counters in shared memory. On a standby nobody keeps them up to date. */
+bool
+lr_counters_shared(void)
+{
+	return shared != NULL && !RecoveryInProgress();
+}
+
+LrCounterSpace *
+lr_counter_space(void)
+{
+	return lr_counters_shared() ? &shared_space : &local_space;
+}
+
+ConditionVariable *
+lr_counters_built(void)
+{
+	return &shared->built;
+}
+
+static void
+make_local_space(void)
+{
+	HASHCTL		control = {.keysize = sizeof(LrCounterKey),.entrysize = sizeof(LrCounter)};
+	MemoryContext memory = AllocSetContextCreate(TopTransactionContext, "leadroute counters", ALLOCSET_DEFAULT_SIZES);
+
+	control.hcxt = memory;
+	local_space.counters = hash_create("leadroute counters", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	local_space.capacity = 64;
+	local_space.reservations = MemoryContextAllocHuge(memory, sizeof(LrReservation) * local_space.capacity);
+	local_space.free = &local_free;
+	chain_free(&local_space, 0);
+	local_memory = memory;
+}
+
+static void
+grow_local_space(void)
+{
+	local_space.reservations = repalloc_huge(local_space.reservations, sizeof(LrReservation) * 2 * local_space.capacity);
+	local_space.capacity *= 2;
+	chain_free(&local_space, local_space.capacity / 2);
+}
+
+/* Makes the reservations from one on free ones; those that are free already are lost, so there are none. */
+static void
+chain_free(LrCounterSpace *space, int from)
+{
+	for (int i = from; i < space->capacity; i++)
+		space->reservations[i] = (LrReservation) {.next = i + 1 < space->capacity ? i + 1 : -1,.previous = -1};
+	*space->free = from;
+}
+
+/* ---- counters, in a section ---- */
+
+/* Finds a counter; NULL if lr_counters_build() has to count it first, outside of the section. Good to the section's end. */
+LrCounter *
+lr_counter_find(const LrCounterKey *key)
+{
+	LrCounter  *counter = lr_counter_peek(key);
+
+	if (counter == NULL || counter->building)
+		return NULL;
+	counter->used_at = GetCurrentStatementStartTimestamp();
+	if (lr_counters_shared())
+	{
+		LrEpoch    *epoch = lr_counters_epoch();
+
+		if (unlikely(counter->exact != epoch->epoch) && lr_counter_is_due(counter, epoch))
+			return NULL;
+	}
+	return counter;
+}
+
+/* Finds a counter in whatever condition it is. */
+LrCounter *
+lr_counter_peek(const LrCounterKey *key)
+{
+	return hash_search(lr_counter_space()->counters, key, HASH_FIND, NULL);
+}
+
+/*
+ * Returns what a counter comes to for this transaction. Where it is enough, this is exact; below, it may be too high by what
+ * prepared transactions took that were rolled back since, and by what this transaction gave back.
+ */
+int64
+lr_counter_read(LrCounter *counter, int64 enough)
+{
+	LrCounterSpace *space = lr_counter_space();
+	int64		given = 0;
+
+	if (counter->value < enough)
+		return counter->value;
+	settle_orphans(space, counter);
+	for (int i = counter->first; i >= 0; i = space->reservations[i].next)
+	{
+		const LrReservation *reservation = &space->reservations[i];
+
+		if (reservation->delta < 0 &&
+			(reservation->pid == MyProcPid || (reservation->pid == 0 && TransactionIdIsCurrentTransactionId(XidFromFullTransactionId(reservation->xid)))))
+			given -= reservation->delta;
+	}
+	return counter->value - given;
+}
+
+/* Takes from a counter. If the transaction, or the subtransaction, ends otherwise than by committing, that is undone. */
+void
+lr_counter_take(LrCounter *counter, int64 amount)
+{
+	lr_counter_post(counter, amount);
+}
+
+/* Takes from a counter, or gives back, or keeps it in memory for this transaction. Raises 53400 if there is no room. */
+void
+lr_counter_post(LrCounter *counter, int64 delta)
+{
+	LrCounterSpace *space = lr_counter_space();
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	LrReservation *reservation = find_own(space, counter, subid);
+	int			number;
+	FullTransactionId xid;
+
+	if (reservation)
+	{
+		change(reservation, reservation->delta + delta);
+		return;
+	}
+	/* what may raise comes before anything changes */
+	if (nown == own_allocated)
+	{
+		int			wanted = Max(64, 2 * own_allocated);
+
+		own = own ? repalloc_huge(own, sizeof(int) * wanted) : MemoryContextAllocHuge(TopTransactionContext, sizeof(int) * wanted);
+		own_allocated = wanted;
+	}
+	xid = GetTopFullTransactionId();
+	number = new_reservation(space, counter);
+	reservation = &space->reservations[number];
+	reservation->xid = xid;
+	reservation->pid = MyProcPid;
+	reservation->subid = subid;
+	own[nown++] = number;
+	own_space = space;
+	change(reservation, delta);
+}
+
+/* Notes what a count found of a transaction that has not ended. */
+void
+lr_counter_doubt(LrCounter *counter, FullTransactionId xid, int64 delta)
+{
+	LrCounterSpace *space = lr_counter_space();
+	int			number = new_reservation(space, counter);
+
+	space->reservations[number].xid = xid;
+	change(&space->reservations[number], delta);
+}
+
+/* Makes a counter. Raises 53400 if there is no room. */
+LrCounter *
+lr_counter_enter(const LrCounterKey *key)
+{
+	LrCounterSpace *space = lr_counter_space();
+	LrCounter  *counter;
+	bool		found;
+
+	if (space == &shared_space && hash_get_num_entries(space->counters) >= max_counters)
+		make_room("leadroute.max_counters", true);
+	counter = hash_search(space->counters, key, HASH_ENTER, &found);
+	Assert(!found);
+	counter->value = 0;
+	counter->first = -1;
+	counter->building = false;
+	counter->recounting = false;
+	counter->counted = 0;
+	counter->exact = 0;
+	counter->used_at = GetCurrentStatementStartTimestamp();
+	return counter;
+}
+
+/* Drops a counter. The reservations that it still has are those that a count left which failed. */
+void
+lr_counter_remove(LrCounter *counter)
+{
+	LrCounterSpace *space = lr_counter_space();
+
+	while (counter->first >= 0)
+		settle(space, counter->first, true);
+	(void) hash_search(space->counters, &counter->key, HASH_REMOVE, NULL);
+}
+
+/* Tells whether this transaction has done something to a counter. */
+bool
+lr_counter_is_mine(const LrCounter *counter)
+{
+	LrCounterSpace *space = lr_counter_space();
+
+	for (int i = counter->first; i >= 0; i = space->reservations[i].next)
+	{
+		const LrReservation *reservation = &space->reservations[i];
+
+		if (reservation->pid == MyProcPid ||
+			(reservation->pid == 0 && TransactionIdIsCurrentTransactionId(XidFromFullTransactionId(reservation->xid))))
+			return true;
+	}
+	return false;
+}
+
+/* Returns the first reservation of this subtransaction with a counter, or NULL. */
+static LrReservation *
+find_own(LrCounterSpace *space, const LrCounter *counter, SubTransactionId subid)
+{
+	for (int i = nown > 0 ? counter->first : -1; i >= 0; i = space->reservations[i].next)
+	{
+		if (space->reservations[i].pid == MyProcPid && space->reservations[i].subid == subid)
+			return &space->reservations[i];
+	}
+	return NULL;
+}
+
+static int
+new_reservation(LrCounterSpace *space, LrCounter *counter)
+{
+	int			number;
+	LrReservation *reservation;
+
+	if (*space->free < 0)
+	{
+		if (space == &shared_space)
+			make_room("leadroute.max_reservations", false);
+		else
+			grow_local_space();
+	}
+	number = *space->free;
+	reservation = &space->reservations[number];
+	*space->free = reservation->next;
+	*reservation = (LrReservation) {.counter = counter,.next = counter->first,.previous = -1};
+	if (counter->first >= 0)
+		space->reservations[counter->first].previous = number;
+	counter->first = number;
+	return number;
+}
+
+/* Sets what a reservation comes to: what it takes is part of the value. */
+static void
+change(LrReservation *reservation, int64 delta)
+{
+	reservation->counter->value += Max(delta, 0) - Max(reservation->delta, 0);
+	reservation->delta = delta;
+}
+
+/* Ends a reservation. */
+static void
+settle(LrCounterSpace *space, int number, bool committed)
+{
+	LrReservation *reservation = &space->reservations[number];
+	LrCounter  *counter = reservation->counter;
+
+	counter->value += committed ? Min(reservation->delta, 0) : -Max(reservation->delta, 0);
+	if (reservation->previous >= 0)
+		space->reservations[reservation->previous].next = reservation->next;
+	else
+		counter->first = reservation->next;
+	if (reservation->next >= 0)
+		space->reservations[reservation->next].previous = reservation->previous;
+	*reservation = (LrReservation) {.next = *space->free,.previous = -1};
+	*space->free = number;
+}
+
+/* Settles what no session does, as far as the transactions are over. */
+static void
+settle_orphans(LrCounterSpace *space, LrCounter *counter)
+{
+	int			next;
+
+	for (int i = counter->first; i >= 0; i = next)
+	{
+		const LrReservation *reservation = &space->reservations[i];
+
+		next = reservation->next;
+		if (reservation->pid != 0)
+			continue;
+		switch (fate_of(reservation->xid))
+		{
+			case FATE_MINE:
+			case FATE_RUNS:
+				break;
+			case FATE_COMMITTED:
+				settle(space, i, true);
+				break;
+			case FATE_ABORTED:
+				settle(space, i, false);
+				break;
+			case FATE_FORGOTTEN:
+				/* the rows know: counted again, by the next who needs it */
+				settle(space, i, true);
+				counter->counted = 0;
+				counter->exact = 0;
+				break;
+		}
+	}
+}
+
+static Fate
+fate_of(FullTransactionId full)
+{
+	TransactionId xid = XidFromFullTransactionId(full);
+
+	if (TransactionIdIsCurrentTransactionId(xid))
+		return FATE_MINE;
+	if (lr_transaction_is_forgotten(full))
+		return FATE_FORGOTTEN;
+	if (TransactionIdIsInProgress(xid))
+		return FATE_RUNS;
+	return TransactionIdDidCommit(xid) ? FATE_COMMITTED : FATE_ABORTED;
+}
+
+/* ---- room ---- */
+
+/* Makes room in shared memory for one counter, or one reservation, or raises 53400. */
+static void
+make_room(const char *setting, bool counters)
+{
+	static const int64 unused[] = {USECS_PER_HOUR, USECS_PER_MINUTE, 0};
+	HASH_SEQ_STATUS scan;
+	LrCounter  *counter;
+
+	hash_seq_init(&scan, shared_space.counters);
+	while ((counter = hash_seq_search(&scan)) != NULL)
+		settle_orphans(&shared_space, counter);
+	if (!counters && shared->free >= 0)
+		return;
+	for (int i = 0; counters && i < (int) lengthof(unused); i++)
+	{
+		if (evict(GetCurrentStatementStartTimestamp() - unused[i]))
+			return;
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			counters ? errmsg("there is no room for another counter of caps") : errmsg("there is no room for another reservation under caps"),
+			counters ? errdetail("All %d counters are in use by transactions that have not ended.", max_counters) :
+			errdetail("Transactions that have not ended hold all %d reservations.", max_reservations),
+			errhint("Raise \"%s\" and restart the server; or end long transactions, prepared ones included.", setting));
+}
+
+/* Drops the counters whose window is over, and those unused for some time; returns whether there was one. */
+static bool
+evict(TimestampTz unused_since)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HASH_SEQ_STATUS scan;
+	LrCounter  *counter;
+	bool		any = false;
+
+	hash_seq_init(&scan, shared_space.counters);
+	while ((counter = hash_seq_search(&scan)) != NULL)
+	{
+		if (counter->building || counter->recounting || counter->first >= 0)
+			continue;
+		if (counter->used_at > unused_since && (counter->key.per == LR_PER_OPEN || counter->key.window_end > now))
+			continue;
+		(void) hash_search(shared_space.counters, &counter->key, HASH_REMOVE, NULL);
+		any = true;
+	}
+	return any;
+}
+
+/* ---- epochs ---- */
+
+/* Returns the database's epoch, in a section of shared counters. */
+LrEpoch *
+lr_counters_epoch(void)
+{
+	static int	place = 0;
+
+	if (shared->epochs[place].database == MyDatabaseId)
+		return &shared->epochs[place];
+	for (place = 0; place < MAX_DATABASES; place++)
+	{
+		if (shared->epochs[place].database == MyDatabaseId)
+			return &shared->epochs[place];
+		if (!OidIsValid(shared->epochs[place].database))
+			break;
+	}
+	/* of more databases than there is room for, one begins anew: its counters are counted again */
+	place %= MAX_DATABASES;
+	shared->epochs[place] = (LrEpoch) {.database = MyDatabaseId,.epoch = ++shared->last_epoch,.changed_at = ReadNextFullTransactionId()};
+	return &shared->epochs[place];
+}
+
+/*
+ * Says what configuration this session counts by, as a hash, and whether that is committed; 0: what was counted may be wrong in any
+ * case. One that is not committed is this session's own: the epoch that matters to others begins when it is.
+ */
+void
+lr_counters_changed(uint64 config, bool committed)
+{
+	LrEpoch    *epoch;
+
+	if (!lr_counters_shared())
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	epoch = lr_counters_epoch();
+	if (config == 0 || epoch->config != config)
+	{
+		begin_epoch(epoch, committed ? config : 0);
+		changing |= !committed;
+	}
+	LWLockRelease(shared->lock);
+}
+
+static void
+begin_epoch(LrEpoch *epoch, uint64 config)
+{
+	epoch->config = config;
+	epoch->epoch = ++shared->last_epoch;
+	epoch->changed_at = ReadNextFullTransactionId();
+	epoch->passed = false;
+}
+
+/* Tells whether a counter of an earlier epoch has to be counted again now. Whoever has taken from it cannot do that. */
+bool
+lr_counter_is_due(const LrCounter *counter, const LrEpoch *epoch)
+{
+	if (counter->counted == epoch->epoch && (counter->recounting || !epoch->passed))
+		return false;
+	return !lr_counter_is_mine(counter);
+}
+
+/* ---- the ends of transactions ---- */
+
+static void
+transaction_ended(XactEvent event, void *argument)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (event == XACT_EVENT_ABORT)
+		lr_counters_abandon();
+	/* what others did up to now, they did without knowing of it */
+	if (changing && event == XACT_EVENT_COMMIT)
+		lr_counters_changed(0, true);
+	changing = false;
+	lr_configuration_changing = false;
+	if (nown > 0 && own_space == &shared_space)
+	{
+		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		while (nown > 0)
+		{
+			int			number = own[--nown];
+
+			if (event == XACT_EVENT_PREPARE)
+				shared->reservations[number].pid = 0;
+			else
+				settle(&shared_space, number, event == XACT_EVENT_COMMIT);
+		}
+		LWLockRelease(shared->lock);
+	}
+	own = NULL;
+	nown = own_allocated = 0;
+	/* the memory goes with the transaction */
+	local_memory = NULL;
+	local_locked = false;
+}
+
+static void
+subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *argument)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		lr_counters_abandon();
+	if (nown > 0 && own_space->reservations[own[nown - 1]].subid == mine && (event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB))
+	{
+		if (own_space == &shared_space)
+			LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			merge_into_parent(mine, parent);
+		else
+		{
+			while (nown > 0 && own_space->reservations[own[nown - 1]].subid == mine)
+				settle(own_space, own[--nown], false);
+		}
+		if (own_space == &shared_space)
+			LWLockRelease(shared->lock);
+	}
+	if (local_locked && local_locked_in == mine)
+	{
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			local_locked_in = parent;
+		else if (event == SUBXACT_EVENT_ABORT_SUB)
+		{
+			/* the lock went with it: what was counted under it may change from now on */
+			local_locked = false;
+			if (local_memory)
+				MemoryContextDelete(local_memory);
+			local_memory = NULL;
+		}
+	}
+}
+
+/* From now on what a subtransaction did is part of its parent: where that has a reservation with the same counter, one is enough. */
+static void
+merge_into_parent(SubTransactionId mine, SubTransactionId parent)
+{
+	int			first = nown;
+	int			kept;
+
+	while (first > 0 && own_space->reservations[own[first - 1]].subid == mine)
+		first--;
+	kept = first;
+	for (int i = first; i < nown; i++)
+	{
+		LrReservation *reservation = &own_space->reservations[own[i]];
+		LrReservation *of_parent = find_own(own_space, reservation->counter, parent);
+
+		if (of_parent)
+		{
+			int64		delta = reservation->delta;
+
+			change(reservation, 0);
+			change(of_parent, of_parent->delta + delta);
+			settle(own_space, own[i], true);
+		}
+		else
+		{
+			reservation->subid = parent;
+			own[kept++] = own[i];
+		}
+	}
+	nown = kept;
+}
