@@ -88,6 +88,13 @@ lr_caps_of(int owner_id, int pool_id, int *n)
 	return &all->caps[low];
 }
 
+/* Makes sure that the session knows what is counted, as it is now: in a section of counters this cannot be read. */
+void
+lr_caps_ready(void)
+{
+	(void) configuration();
+}
+
 /* Returns all caps, by owner, pool and per. */
 const LrCap *
 lr_all_caps(int *n)

@@ -179,6 +179,8 @@ start_memory(void)
 void
 lr_counters_begin(void)
 {
+	/* inside, nothing is read from tables */
+	lr_caps_ready();
 	if (!lr_counters_shared())
 		lr_counters_lock_local();
 	lr_counters_lock();
@@ -188,6 +190,7 @@ lr_counters_begin(void)
 void
 lr_counters_look(void)
 {
+	lr_caps_ready();
 	lr_counters_lock();
 }
 

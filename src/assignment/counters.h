@@ -102,6 +102,9 @@ extern void lr_counter_doubt(LrCounter *counter, FullTransactionId xid, int64 de
 extern bool lr_counter_is_mine(const LrCounter *counter);
 extern bool lr_counter_is_due(const LrCounter *counter, const LrEpoch *epoch);
 
+/* ---- caps.c ---- */
+extern void lr_caps_ready(void);
+
 /* ---- counter_build.c ---- */
 extern void lr_counters_abandon(void);
 
