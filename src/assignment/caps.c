@@ -202,7 +202,8 @@ configuration(void)
 	uint64		generation = lr_table_generation(LR_TABLE_CAPS) + lr_table_generation(LR_TABLE_OWNERS) + lr_table_generation(LR_TABLE_POOLS) +
 		lr_table_generation(LR_TABLE_POOL_MEMBERS);
 
-	if (unlikely(config == NULL || config_generation != generation))
+	/* what was read before a section holds in it */
+	if (unlikely(config == NULL || (config_generation != generation && !lr_counters_inside())))
 	{
 		load();
 		config_generation = generation;

@@ -201,6 +201,13 @@ lr_counters_end(void)
 		LWLockRelease(shared->lock);
 }
 
+/* Tells whether this session is in a section of shared counters. */
+bool
+lr_counters_inside(void)
+{
+	return shared != NULL && LWLockHeldByMe(shared->lock);
+}
+
 /* Locks the counters that the session uses. */
 void
 lr_counters_lock(void)

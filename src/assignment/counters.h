@@ -99,6 +99,7 @@ extern LrCounter *lr_counter_enter(const LrCounterKey *key);
 extern void lr_counter_remove(LrCounter *counter);
 extern void lr_counter_post(LrCounter *counter, int64 delta);
 extern void lr_counter_doubt(LrCounter *counter, FullTransactionId xid, int64 delta);
+extern bool lr_counters_inside(void);
 extern bool lr_counter_is_mine(const LrCounter *counter);
 extern bool lr_counter_is_due(const LrCounter *counter, const LrEpoch *epoch);
 

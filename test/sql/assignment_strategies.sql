@@ -29,7 +29,7 @@ SELECT leadroute.attach_table('leads', policy => 'assignment_strategies', classe
 CREATE VIEW given AS SELECT l.n, l.source, l.region, right(o.reference, 1) AS owner, s.outcome, s.reason_code, s.run_id, s.expected_value
     FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id LEFT JOIN leadroute.owners o USING (owner_id);
 CREATE FUNCTION why(who text) RETURNS SETOF text LANGUAGE sql AS $$
-    SELECT leadroute.why_not(g.run_id, 'strategy ' || who) FROM given g ORDER BY g.n DESC LIMIT 1 $$;
+    SELECT regexp_replace(leadroute.why_not(g.run_id, 'strategy ' || who), 'decision \d+', 'decision N') FROM given g ORDER BY g.n DESC LIMIT 1 $$;
 
 -- rotation: by weight; a skill that the rule asks for keeps others out, whose turns are used up
 INSERT INTO leads (source) SELECT 'rotation' FROM generate_series(1, 8);
