@@ -76,6 +76,12 @@ GRANT EXECUTE ON FUNCTION leadroute.submit_lead(jsonb, regclass), leadroute.atta
 GRANT UPDATE (available) ON leadroute.owners TO leadroute_operator;
 GRANT USAGE ON SEQUENCE leadroute.lead_ids TO leadroute_operator;
 
+-- They follow merges of leads; how a pool's leads are shared, authors see as well.
+GRANT EXECUTE ON FUNCTION leadroute.merge_leads(bigint, bigint[], text) TO leadroute_operator;
+GRANT SELECT ON leadroute.lead_merges TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.surviving_lead(bigint) TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.fairness_report(text, timestamptz) TO leadroute_operator, leadroute_auditor, leadroute_author;
+
 -- Agents are registered by whom they run as.
 GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text), leadroute.deprecate_agent(text, text, boolean)
     TO leadroute_agent;
@@ -120,6 +126,7 @@ BEGIN
         ('leadroute.drafts', ''), ('leadroute.draft_rules', ''), ('leadroute.draft_tests', ''), ('leadroute.draft_positions', ''),
         ('leadroute.owners', ''), ('leadroute.owner_skills', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.caps', ''), ('leadroute.tier_loads', ''), ('leadroute.pool_revisions', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
+        ('leadroute.person_keys', ''), ('leadroute.person_leads', ''), ('leadroute.person_ids', ''), ('leadroute.lead_merges', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),
         ('leadroute.policy_ids', ''), ('leadroute.policy_version_ids', ''), ('leadroute.policy_act_ids', ''), ('leadroute.owner_ids', ''),
         ('leadroute.pool_ids', ''), ('leadroute.owner_turns', ''), ('leadroute.pool_revision_ids', ''), ('leadroute.environment_ids', ''), ('leadroute.run_ids', '')

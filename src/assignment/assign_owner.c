@@ -12,10 +12,26 @@
 #include "provenance/provenance.h"
 #include "utils/json.h"
 
+/* The sections of the step's own evidence: each a varint tag, varint length and its bytes. Who does not know a tag goes on behind it. */
+enum
+{
+	SECTION_RULES = 1,			/* varints (rule, SQLSTATE, conjunct) of rules that hold where one should, and of those that raised */
+	SECTION_KNOWN_PERSON = 2	/* varint lead: the earlier lead of the same person */
+};
+
 static void configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);
+static void prepare(LrStep *step, LrBatch *batch);
 static void run(LrStep *step, LrRun *run);
 static void unfold(const LrStep *step, const char *detail, int length, StringInfo json);
 static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
+static void put_section(LrStep *step, LrRun *run, int tag, StringInfo content);
+static bool next_section(LrReader *in, int *tag, LrReader *section);
+static void unfold_rules(LrReader *in, StringInfo json);
+
+typedef struct AssignConfig
+{
+	bool		known_person;	/* a lead of a person who is known goes to the same owner */
+} AssignConfig;
 
 /* The turns that a batch draws from one pool. */
 typedef struct Draw
@@ -27,7 +43,8 @@ typedef struct Draw
 } Draw;
 
 static void draw_turns(LrBatch *batch);
-static bool needs_turn(const LrRun *run);
+static bool needs_owner(const LrRun *run);
+static bool has_preference(const LrRun *run);
 static Draw *find_draw(Draw *draws, int *ndraws, const LrRun *run);
 static void assign(LrRun *run, Draw *draw);
 static void assign_hypothetically(LrRun *run);
@@ -40,6 +57,7 @@ const LrBuiltin lr_assign_owner = {
 	.recomputable = true,
 	.repeatable = true,
 	.configure = configure,
+	.prepare = prepare,
 	.run = run,
 	.unfold = unfold,
 	.restore = restore,
@@ -48,6 +66,21 @@ const LrBuiltin lr_assign_owner = {
 static void
 configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes)
 {
+	AssignConfig *config = palloc0(sizeof(AssignConfig));
+	const char *known_person = lr_json_string(json, "known_person", false, place, mistakes);
+
+	config->known_person = known_person != NULL;
+	if (known_person && strcmp(known_person, "same_owner") != 0)
+		lr_mistake(mistakes, lr_place(place, "known_person"), "Give \"same_owner\", or leave it out.", "\"%s\" is not known", known_person);
+	step->config = config;
+}
+
+/* Finds who has earlier leads of the same persons, where the policy asks for it. */
+static void
+prepare(LrStep *step, LrBatch *batch)
+{
+	if (((AssignConfig *) step->config)->known_person)
+		lr_persons_find(batch);
 }
 
 /* Returns a bit for each step that is done. */
@@ -89,22 +122,31 @@ run(LrStep *step, LrRun *run)
 	}
 	if (run->nhits > 0 || match.nerrors > 0)
 	{
-		StringInfo	detail = lr_detail_make();
+		StringInfo	content = lr_detail_make();
 
 		/* a rule that holds is one that raised nothing */
 		for (int i = 0; i < run->nhits; i++)
 		{
-			lr_put_varint(detail, run->hits[i]);
-			lr_put_varint(detail, ERRCODE_SUCCESSFUL_COMPLETION);
-			lr_put_varint(detail, 0);
+			lr_put_varint(content, run->hits[i]);
+			lr_put_varint(content, ERRCODE_SUCCESSFUL_COMPLETION);
+			lr_put_varint(content, 0);
 		}
 		for (int i = 0; i < match.nerrors; i++)
 		{
-			lr_put_varint(detail, match.errors[i].rule);
-			lr_put_varint(detail, match.errors[i].error.sqlstate);
-			lr_put_varint(detail, match.errors[i].error.conjunct);
+			lr_put_varint(content, match.errors[i].rule);
+			lr_put_varint(content, match.errors[i].error.sqlstate);
+			lr_put_varint(content, match.errors[i].error.conjunct);
 		}
-		run->steps[step->number].detail = detail;
+		put_section(step, run, SECTION_RULES, content);
+	}
+	if (!run->batch->verifying && run->outcome == LR_ASSIGNED)
+		lr_person_follow(run);
+	if (run->preferred_lead_id != 0 && run->outcome == LR_ASSIGNED)
+	{
+		StringInfo	content = lr_detail_make();
+
+		lr_put_varint(content, run->preferred_lead_id);
+		put_section(step, run, SECTION_KNOWN_PERSON, content);
 	}
 }
 
@@ -119,7 +161,7 @@ lr_assign_batch(LrBatch *batch)
 	{
 		for (int i = 0; i < batch->n; i++)
 		{
-			if (needs_turn(&batch->runs[i]))
+			if (needs_owner(&batch->runs[i]))
 				assign_hypothetically(&batch->runs[i]);
 		}
 		return;
@@ -135,27 +177,34 @@ draw_turns(LrBatch *batch)
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (needs_turn(&batch->runs[i]))
-			find_draw(draws, &ndraws, &batch->runs[i])->count++;
+		if (needs_owner(&batch->runs[i]))
+			find_draw(draws, &ndraws, &batch->runs[i])->count += has_preference(&batch->runs[i]) ? 0 : 1;
 	}
 	for (int i = 0; i < ndraws; i++)
 	{
 		draws[i].revision_id = lr_pool_record(draws[i].pool);
-		if (draws[i].pool->cycle > 0)
+		if (draws[i].pool->cycle > 0 && draws[i].count > 0)
 			draws[i].next = lr_pool_draw(draws[i].pool, draws[i].count);
 	}
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (needs_turn(&batch->runs[i]))
+		if (needs_owner(&batch->runs[i]))
 			assign(&batch->runs[i], find_draw(draws, &ndraws, &batch->runs[i]));
 	}
 	pfree(draws);
 }
 
 static bool
-needs_turn(const LrRun *run)
+needs_owner(const LrRun *run)
 {
 	return run->outcome == LR_ASSIGNED && !run->unchanged && run->turn < 0;
+}
+
+/* Tells whether a run draws no turn, as far as can be told before the runs before it are decided. */
+static bool
+has_preference(const LrRun *run)
+{
+	return run->preferred_owner_id != 0 || run->preferred_lead_id != 0;
 }
 
 /* Finds what is drawn from the run's pool. */
@@ -175,13 +224,17 @@ static void
 assign(LrRun *run, Draw *draw)
 {
 	run->pool_revision_id = draw->revision_id;
+	run->owner_id = lr_preferred_owner(run);
+	if (run->owner_id != 0)
+		return;
 	if (draw->pool->cycle == 0)
 	{
 		run->outcome = LR_NO_RULE;
 		run->reason = "no_available_member";
 		return;
 	}
-	run->turn = draw->next++;
+	/* the lead that it should have followed was given to nobody */
+	run->turn = has_preference(run) ? lr_pool_draw(draw->pool, 1) : draw->next++;
 	run->owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, run->turn)];
 }
 
@@ -196,6 +249,9 @@ assign_hypothetically(LrRun *run)
 	LrPool	   *pool = lr_pool(run->pool_id);
 
 	run->pool_revision_id = lr_pool_record(pool);
+	run->owner_id = lr_preferred_owner(run);
+	if (run->owner_id != 0)
+		return;
 	if (pool->cycle == 0)
 	{
 		run->outcome = LR_NO_RULE;
@@ -206,21 +262,65 @@ assign_hypothetically(LrRun *run)
 	run->owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, run->turn)];
 }
 
-/* Lists the rules that hold where only one should, and those that raised before the one that decides. */
+/* ---- the step's own evidence ---- */
+
+static void
+put_section(LrStep *step, LrRun *run, int tag, StringInfo content)
+{
+	StringInfo	detail = run->steps[step->number].detail;
+
+	if (detail == NULL)
+		run->steps[step->number].detail = detail = lr_detail_make();
+	lr_put_varint(detail, tag);
+	lr_put_varint(detail, content->len);
+	appendBinaryStringInfo(detail, content->data, content->len);
+}
+
+/* Reads the next section; false behind the last. */
+static bool
+next_section(LrReader *in, int *tag, LrReader *section)
+{
+	int			length;
+
+	if (in->at >= in->end)
+		return false;
+	*tag = (int) lr_get_varint(in);
+	length = (int) lr_get_varint(in);
+	section->at = lr_get_bytes(in, length);
+	section->end = section->at + length;
+	return true;
+}
+
 static void
 unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 {
 	LrReader	in = {detail, detail + length};
+	LrReader	section;
+	int			tag;
+
+	while (next_section(&in, &tag, &section))
+	{
+		if (tag == SECTION_RULES)
+			unfold_rules(&section, json);
+		else if (tag == SECTION_KNOWN_PERSON)
+			appendStringInfo(json, ", \"preferred\": {\"reason\": \"" LR_KNOWN_PERSON "\", \"lead_id\": " UINT64_FORMAT "}", lr_get_varint(&section));
+	}
+}
+
+/* Lists the rules that hold where only one should, and those that raised before the one that decides. */
+static void
+unfold_rules(LrReader *in, StringInfo json)
+{
 	StringInfoData hits;
 	StringInfoData errors;
 
 	initStringInfo(&hits);
 	initStringInfo(&errors);
-	while (in.at < in.end)
+	while (in->at < in->end)
 	{
-		int			rule = (int) lr_get_varint(&in);
-		int			sqlstate = (int) lr_get_varint(&in);
-		int			conjunct = (int) lr_get_varint(&in);
+		int			rule = (int) lr_get_varint(in);
+		int			sqlstate = (int) lr_get_varint(in);
+		int			conjunct = (int) lr_get_varint(in);
 
 		if (sqlstate == ERRCODE_SUCCESSFUL_COMPLETION)
 			appendStringInfo(&hits, "%s%d", hits.len ? ", " : "", rule);
@@ -241,4 +341,21 @@ restore(const LrStep *step, LrRun *run, const char *detail, int length)
 		return;
 	run->steps[step->number].detail = lr_detail_make();
 	appendBinaryStringInfo(run->steps[step->number].detail, detail, length);
+}
+
+/* Gives a run the preference that a past run had, from its record. */
+void
+lr_preference_restore(LrRun *run, const char *detail, int length)
+{
+	LrReader	in = {detail, detail + length};
+	LrReader	section;
+	int			tag;
+
+	while (next_section(&in, &tag, &section))
+	{
+		if (tag != SECTION_KNOWN_PERSON)
+			continue;
+		run->preferred_lead_id = lr_get_varint(&section);
+		run->preferred_reason = LR_KNOWN_PERSON;
+	}
 }

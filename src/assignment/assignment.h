@@ -100,8 +100,18 @@ extern int64 lr_pool_draw(LrPool *pool, int count);
 extern int	lr_pool_owner_of_turn(const LrPool *pool, int64 turn);
 extern bool lr_pool_has_available(const LrPool *pool, int owner_id);
 
-/* ---- assign_owner.c ---- */
+/* ---- persons.c: whose lead it is ---- */
 struct LrBatch;
+struct LrRun;
+
+#define LR_KNOWN_PERSON "known_person"
+
+extern void lr_persons_find(struct LrBatch *batch);
+extern void lr_person_follow(struct LrRun *run);
+extern int	lr_preferred_owner(const struct LrRun *run);
+
+/* ---- assign_owner.c ---- */
 extern void lr_assign_batch(struct LrBatch *batch);
+extern void lr_preference_restore(struct LrRun *run, const char *detail, int length);
 
 #endif

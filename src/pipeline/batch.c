@@ -74,6 +74,7 @@ lr_batch_add(LrBatch *batch)
 	memset(run->isnull, true, sizeof(bool) * nfacts);
 	run->steps = palloc0(sizeof(LrStepResult) * Max(batch->policy->nsteps, 1));
 	run->turn = -1;
+	run->same_person_as = -1;
 	run->unreadable = -1;
 	lr_run_set(run, LR_AS_OF, TimestampTzGetDatum(batch->as_of));
 	MemoryContextSwitchTo(saved);

@@ -68,6 +68,10 @@ typedef struct LrRun
 	int			pool_revision_id;
 	int64		turn;			/* -1 if none was drawn */
 	int			owner_id;
+	int			preferred_owner_id;	/* who is to have the lead, if possible; 0: nobody in particular */
+	const char *preferred_reason;	/* account_owner or known_person */
+	int64		preferred_lead_id;	/* the earlier lead of the same person; 0 if there is none */
+	int			same_person_as;	/* the next run of the batch before this one that is of the same person, or -1 */
 
 	/* record: places in the batch's buffers */
 	int			attributes_at;
@@ -77,6 +81,7 @@ typedef struct LrRun
 	int64		supersedes;		/* 0 if it is the lead's first */
 	bool		known;			/* the lead may have a row in lead_states */
 	bool		has_state;		/* it has, and it is locked */
+	bool		merged;			/* into another lead, which is routed in its place */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
 
 	void	   *evaluation;		/* of who decides without writing */

@@ -36,7 +36,7 @@ static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
-static void state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
+static void state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed, bool merged);
 
 static inline void
 put(TupleTableSlot *slot, int column, Datum value)
@@ -302,7 +302,25 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 				" SELECT l, $4, $2, $5::pg_catalog.regrole, 'pending', $3 FROM unnest($1) AS l"
 				" ON CONFLICT (lead_id) DO UPDATE SET source_id = excluded.source_id, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
 				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
-				" closed_reason = NULL WHERE $6 OR lead_states.closed_at IS NOT NULL", 6, types, values, NULL);
+				" closed_reason = NULL WHERE CASE WHEN $6 THEN lead_states.closed_reason IS DISTINCT FROM 'merged' ELSE lead_states.closed_at IS NOT NULL END", 6, types, values, NULL);
+	lr_sql_end(&identity);
+}
+
+/* Lists leads whose rows changed after they were merged into others: nothing routes them. */
+void
+lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	Datum		values[2];
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(lead_ids[i]);
+	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[1] = TimestampTzGetDatum(at);
+	lr_sql_begin(&identity);
+	lr_sql("UPDATE leadroute.lead_merges SET changed_at = $2 WHERE merged_lead_id = ANY ($1)", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
@@ -326,21 +344,24 @@ lr_lock_states(LrBatch *batch)
 	}
 	values[0] = PointerGetDatum(construct_array(elements, nknown, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
+	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at, closed_reason = 'merged' FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
 			   NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		open;
+		bool		unknown;
+		bool		merged;
 
 		(void) lr_sql_datum(i, 4, &open);
-		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open);
+		merged = DatumGetBool(lr_sql_datum(i, 5, &unknown));
+		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open, merged && !unknown);
 	}
 	lr_sql_end(&identity);
 }
 
 /* Notes a lead's state. An id is one lead's: one that another table's open lead has is taken. */
 static void
-state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed)
+state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed, bool merged)
 {
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -353,6 +374,7 @@ state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool clo
 					errhint("Let the key default from leadroute.lead_ids, or give an id that no attached table uses."));
 		batch->runs[i].has_state = true;
 		batch->runs[i].supersedes = run_id;
+		batch->runs[i].merged = merged;
 		return;
 	}
 }
