@@ -190,7 +190,7 @@ DECLARE
     wanted integer := (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = fairness_report.pool);
 BEGIN
     IF wanted IS NULL THEN
-        RAISE undefined_object USING MESSAGE = format('there is no pool %s', coalesce(quote_literal(fairness_report.pool), 'null')), HINT = 'See leadroute.pools.';
+        RAISE undefined_object USING MESSAGE = format('there is no pool "%s"', coalesce(fairness_report.pool, 'null')), HINT = 'See leadroute.pools.';
     END IF;
     RETURN QUERY
         WITH given AS MATERIALIZED (

@@ -363,8 +363,8 @@ BEGIN
         ELSE CASE WHEN d.rule IS NULL THEN format('Why: %s.', d.reason_code) ELSE format('Why: rule %s holds (%s): %s', quote_literal(d.rule), d.reason_code, d.condition) END
         END;
 
-    SELECT (s.output #>> '{preferred,lead_id}')::bigint INTO known FROM leadroute.entry_steps(d.evidence, d.policy_version_id) s
-    WHERE s.capability = 'assignOwner' AND s.output #>> '{preferred,reason}' = 'known_person' AND d.turn IS NULL AND d.cause <> 'merge';
+    SELECT (a.output #>> '{preferred,lead_id}')::bigint INTO known FROM leadroute.entry_steps(d.evidence, d.policy_version_id) a
+    WHERE a.capability = 'assignOwner' AND a.output #>> '{preferred,reason}' = 'known_person' AND d.outcome = 'assigned' AND d.turn IS NULL AND d.cause <> 'merge';
     IF known IS NOT NULL THEN
         RETURN NEXT format('Who: a lead of a person already known: lead %s, %s.', known, coalesce(
             (SELECT format('decided on %s UTC', to_char(b.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')) FROM leadroute.entries b
@@ -392,7 +392,7 @@ BEGIN
             WHEN s.capability = 'enrichWithFirmographicData' THEN concat_ws('; ', s.output ->> 'status',
                 'filled: ' || (SELECT string_agg(c, ', ') FROM jsonb_array_elements_text(s.output -> 'filled') AS c))
             WHEN s.capability = 'computeLeadScore' THEN format('score %s%s%s', s.output ->> 'score', coalesce(', tier ' || (s.output ->> 'tier'), ''), ' (from ' || (s.output ->> 'base') || ')')
-            WHEN s.capability = 'assignOwner' THEN concat_ws('; ', coalesce('rule ' || quote_literal(d.rule), 'no rule holds'),
+            WHEN s.capability = 'assignOwner' THEN concat_ws('; ', coalesce('rule ' || quote_literal(d.rule), CASE d.cause WHEN 'merge' THEN 'see the decision before' ELSE 'no rule holds' END),
                 'only one should hold, and rules ' || (SELECT string_agg(h, ', ') FROM jsonb_array_elements_text(s.output -> 'hits') AS h) || ' do',
                 (SELECT string_agg(format('rule %s raised %s', x ->> 'rule_no', x ->> 'sqlstate'), ', ') FROM jsonb_array_elements(s.output -> 'errors') AS x))
             ELSE s.output::text END;

@@ -609,7 +609,9 @@ lock_ownerless(Search *search)
 		return;
 	values[0] = int8_array(persons, n);
 	lr_sql_begin(&identity);
-	lr_sql("SELECT FROM leadroute.person_keys WHERE person_id = ANY ($1) ORDER BY digest FOR NO KEY UPDATE", false, 1, types, values, NULL);
+	/* changed, not only locked: whose snapshot is older than the other's decision has to fail, not to miss it */
+	lr_sql("WITH locked AS MATERIALIZED (SELECT digest FROM leadroute.person_keys WHERE person_id = ANY ($1) ORDER BY digest FOR NO KEY UPDATE)"
+		   " UPDATE leadroute.person_keys k SET person_id = k.person_id FROM locked l WHERE k.digest = l.digest", false, 1, types, values, NULL);
 	lr_sql_end(&identity);
 	look_up_owners(search, true);
 }

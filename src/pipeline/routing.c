@@ -189,8 +189,12 @@ finish_rows(LrRouting *routing)
 	{
 		find_lead_ids(routing);
 		if (routing->waiting)
+		{
 			lr_record_waiting(routing->source->source_id, routing->lead_ids, routing->nrows, routing->waiting, routing->cause == 'u',
 							  routing->as_of, routing->user);
+			if (routing->cause == 'u')
+				lr_note_merged_changed(routing->lead_ids, routing->nrows, routing->as_of);
+		}
 		else
 			route_rows(routing);
 		routing->nrows = 0;

@@ -306,7 +306,7 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 	lr_sql_end(&identity);
 }
 
-/* Lists leads whose rows changed after they were merged into others: nothing routes them. */
+/* Lists those of some leads that were merged into others, whose rows changed since: nothing routes them. */
 void
 lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at)
 {
@@ -320,7 +320,8 @@ lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at)
 	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	values[1] = TimestampTzGetDatum(at);
 	lr_sql_begin(&identity);
-	lr_sql("UPDATE leadroute.lead_merges SET changed_at = $2 WHERE merged_lead_id = ANY ($1)", false, 2, types, values, NULL);
+	lr_sql("UPDATE leadroute.lead_merges m SET changed_at = $2 FROM leadroute.lead_states s"
+		   " WHERE m.merged_lead_id = ANY ($1) AND s.lead_id = m.merged_lead_id AND s.closed_reason = 'merged'", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 }
 

@@ -10,8 +10,8 @@ INSERT INTO leadroute.owners (reference) VALUES ('persons a'), ('persons b'), ('
 INSERT INTO leadroute.pool_members (pool_id, owner_id) SELECT :pool, owner_id FROM leadroute.owners WHERE reference LIKE 'persons _' ORDER BY reference;
 
 -- the member, and what is wrong with it
-SELECT place, message, hint FROM leadroute.policy_mistakes('{"leadroute": 1, "steps": [{"capability": "assignOwner", "known_person": "same_owner"}], "rules": []}') WHERE place LIKE 'steps%';
-SELECT place, message, hint FROM leadroute.policy_mistakes('{"leadroute": 1, "steps": [{"capability": "validateContact", "known_person": "same_owner"}, {"capability": "assignOwner", "known_person": "any"}], "rules": []}') WHERE place LIKE 'steps%';
+SELECT place, problem, hint FROM leadroute.policy_mistakes('{"leadroute": 1, "steps": [{"capability": "assignOwner", "known_person": "same_owner"}], "rules": []}') WHERE place LIKE 'steps%';
+SELECT place, problem, hint FROM leadroute.policy_mistakes('{"leadroute": 1, "steps": [{"capability": "validateContact", "known_person": "same_owner"}, {"capability": "assignOwner", "known_person": "any"}], "rules": []}') WHERE place LIKE 'steps%';
 SELECT leadroute.publish_policy('persons off', '{"leadroute": 1, "steps": [{"capability": "validateContact"}, {"capability": "assignOwner"}],
     "rules": [{"name": "all", "when": "true", "pool": "persons"}]}', 'test') AS version;
 SELECT leadroute.activate_policy('persons off') AS version;
@@ -110,7 +110,7 @@ SELECT s.owner_id AS first FROM leads l JOIN leadroute.lead_states s ON s.lead_i
 UPDATE leadroute.owners SET available = false WHERE owner_id = :first;
 INSERT INTO leads (email) VALUES ('ada@acme.example');
 UPDATE leadroute.owners SET available = true WHERE owner_id = :first;
-SELECT n, owner_id = :first AS same_as_first, turn IS NOT NULL AS drew FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id JOIN leadroute.entries e USING (run_id) ORDER BY n;
+SELECT n, s.owner_id = :first AS same_as_first, turn IS NOT NULL AS drew FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id JOIN leadroute.entries e USING (run_id) ORDER BY n;
 -- the latest is whoever was decided on last
 INSERT INTO leads (email) VALUES ('ada@acme.example');
 SELECT n, like_lead FROM given WHERE n = 3;
