@@ -194,7 +194,7 @@ BEGIN
     END IF;
     RETURN QUERY
         WITH given AS MATERIALIZED (
-            SELECT e.owner_id, e.pool_revision_id, e.turn IS NULL AS preferred, s.run_id IS NOT NULL AS held, coalesce(s.expected_value, 0) AS value
+            SELECT e.owner_id, e.pool_revision_id, e.turn IS NULL AS preferred, s.run_id IS NOT NULL AND s.closed_at IS NULL AS held, coalesce(s.expected_value, 0) AS value
             FROM leadroute.entries e LEFT JOIN leadroute.lead_states s ON s.lead_id = e.lead_id AND s.run_id = e.run_id AND s.outcome = 'assigned'
             WHERE e.pool_id = wanted AND e.as_of >= fairness_report.since AND e.outcome = 'assigned' AND e.mode IN ('r', 'c') AND e.pool_revision_id IS NOT NULL
         ), by_owner AS (
@@ -225,4 +225,4 @@ BEGIN
         ORDER BY 1;
 END $$;
 COMMENT ON FUNCTION leadroute.fairness_report(text, timestamptz) IS
-    'Shows how a pool''s leads were shared, a row a member, and a row each for others who got one. pool: its name. since: decisions from then on. weight, weight_share: as they are now; null for who is no member. leads, share: decisions that gave a lead to the member. due: the member''s part, by weight, of the leads that were given while it was available, as pool_revisions has it. difference: leads less due. preferred: of leads, those that drew no turn, such as leads of a person already known. held: of leads, those that the member has still. expected_value, value_share, value_due, value_difference: the same in expected value (see lead_states), of leads that are held. Shadows and observed tables do not count. Raises 42704 if there is no such pool.';
+    'Shows how a pool''s leads were shared, a row a member, and a row each for others who got one. pool: its name. since: decisions from then on. weight, weight_share: as they are now; null for who is no member. leads, share: decisions that gave a lead to the member. due: the member''s part, by weight, of the leads that were given while it was available, as pool_revisions has it. difference: leads less due. preferred: of leads, those that drew no turn, such as leads of a person already known. held: of leads, those that the member has still; not those that were merged or deleted. expected_value, value_share, value_due, value_difference: the same in expected value (see lead_states), of leads whose decision stands. Shadows and observed tables do not count. Raises 42704 if there is no such pool.';

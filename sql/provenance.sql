@@ -238,7 +238,7 @@ CREATE VIEW leadroute.lead_timeline AS
     FROM leadroute.entries e LEFT JOIN leadroute.owners o USING (owner_id)
     UNION ALL
     SELECT s.lead_id, s.closed_at, 'closed', s.run_id, s.outcome, s.closed_reason, NULL, s.changed_by::text, NULL, NULL
-    FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL AND s.closed_reason <> 'merged'
+    FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL AND s.closed_reason IS DISTINCT FROM 'merged'
     UNION ALL
     SELECT CASE e.event WHEN 'took over' THEN m.survivor_lead_id ELSE m.merged_lead_id END, CASE e.event WHEN 'changed, not routed' THEN m.changed_at ELSE m.merged_at END,
            e.event, NULL, NULL, CASE e.event WHEN 'took over' THEN format('lead %s', m.merged_lead_id) ELSE format('into lead %s', m.survivor_lead_id) END, NULL,

@@ -13,76 +13,27 @@
  *
  * Only batches that act add anything. What is evaluated is not asked for persons at all: the answer would tell who is known.
  */
-#include "assignment/assignment.h"
+#include "assignment/persons.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "pipeline/pipeline.h"
-#include "provenance/provenance.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 
-typedef struct Person
-{
-	int64		person_id;		/* hash key of those that are stored; 0 as long as it has none */
-	bool		stored;
-	bool		has_email;
-	bool		has_owner;		/* somebody has a lead of this person */
-	struct Person *joined;		/* who it turned out to be, or NULL */
-	int			last_run;		/* of the batch, or -1 */
-} Person;
-
-typedef struct PersonKey
-{
-	unsigned char digest[LR_DIGEST_LENGTH]; /* hash key */
-	bool		email;
-	bool		current;		/* under the digest key in use */
-	bool		stored;
-	bool		shared;			/* it identifies nobody */
-	Person	   *person;			/* whose it is, or whose it first was; NULL: unknown */
-	struct PersonKey *older;	/* the same under an older digest key, or NULL */
-} PersonKey;
-
-typedef struct RunKeys
-{
-	PersonKey  *email;
-	PersonKey  *phone;
-	Person	   *person;
-} RunKeys;
-
-typedef struct Search
-{
-	LrBatch    *batch;
-	bool		acts;
-	int			ndigest_keys;
-	const int  *digest_keys;	/* the one in use first */
-	HTAB	   *keys;
-	HTAB	   *persons;		/* those that are stored */
-	RunKeys    *runs;
-	List	   *made;			/* persons that are new */
-	List	   *shares;			/* stored keys that turned out to be shared */
-	List	   *joins;			/* stored persons that turned out to be another */
-} Search;
-
-static bool collect_keys(Search *search);
-static PersonKey *add_key(Search *search, bool email, const char *value, int length);
-static void look_up_keys(Search *search);
-static void forget_answers(Search *search);
-static void adopt_older(Search *search);
-static void find_persons(Search *search);
-static Person *make_person(Search *search);
-static Person *true_person(PersonKey *key);
-static void tie_phone(Search *search, PersonKey *phone, Person *person);
-static bool add_new_keys(Search *search);
-static void number_persons(Search *search);
-static void write_shares(Search *search);
-static void write_joins(Search *search);
-static void find_owners(Search *search);
-static void look_up_owners(Search *search, bool again);
-static void lock_ownerless(Search *search);
-static void note_leads(Search *search);
+static bool collect_keys(LrPersonSearch *search);
+static LrPersonKey *add_key(LrPersonSearch *search, bool email, const char *value, int length);
+static void look_up_keys(LrPersonSearch *search);
+static void forget_answers(LrPersonSearch *search);
+static void adopt_older(LrPersonSearch *search);
+static void find_persons(LrPersonSearch *search);
+static LrPerson *make_person(LrPersonSearch *search);
+static LrPerson *true_person(LrPersonKey *key);
+static void tie_phone(LrPersonSearch *search, LrPersonKey *phone, LrPerson *person);
+static bool add_new_keys(LrPersonSearch *search);
+static void number_persons(LrPersonSearch *search);
+static void write_shares(LrPersonSearch *search);
+static void write_joins(LrPersonSearch *search);
 static HTAB *make_hash(const char *name, Size key_size, Size entry_size);
 static Datum digest_datum(const unsigned char *digest);
 static Datum int8_array(const Datum *elements, int n);
@@ -92,7 +43,7 @@ static int	compare_digests(const void *a, const void *b);
 void
 lr_persons_find(LrBatch *batch)
 {
-	Search		search = {.batch = batch,.acts = lr_batch_acts(batch)};
+	LrPersonSearch		search = {.batch = batch,.acts = lr_batch_acts(batch)};
 
 	if (batch->evaluating || batch->n == 0)
 		return;
@@ -111,54 +62,18 @@ lr_persons_find(LrBatch *batch)
 		write_shares(&search);
 		write_joins(&search);
 	}
-	find_owners(&search);
+	lr_person_leads_find(&search);
 	if (search.acts)
-		note_leads(&search);
+		lr_person_leads_note(&search);
 	hash_destroy(search.keys);
 	hash_destroy(search.persons);
-}
-
-/*
- * Finds, where nobody has an earlier lead of the run's person, a lead of the same batch that the run follows: the next one before it
- * that a rule gives to somebody. To be called when the rules of all runs before it have been found.
- */
-void
-lr_person_follow(LrRun *run)
-{
-	if (run->preferred_owner_id != 0)
-		return;
-	run->preferred_lead_id = 0;
-	for (int i = run->same_person_as; i >= 0; i = run->batch->runs[i].same_person_as)
-	{
-		if (run->batch->runs[i].outcome != LR_ASSIGNED)
-			continue;
-		run->preferred_lead_id = run->batch->runs[i].lead_id;
-		run->preferred_reason = LR_KNOWN_PERSON;
-		return;
-	}
-}
-
-/* Returns who is to have a lead, as the run's preference says, and as the runs before it have been decided; 0: nobody in particular. */
-int
-lr_preferred_owner(const LrRun *run)
-{
-	if (run->preferred_owner_id != 0)
-		return run->preferred_owner_id;
-	for (int i = run->same_person_as; i >= 0; i = run->batch->runs[i].same_person_as)
-	{
-		const LrRun *earlier = &run->batch->runs[i];
-
-		if (earlier->outcome == LR_ASSIGNED && earlier->owner_id != 0)
-			return earlier->owner_id;
-	}
-	return 0;
 }
 
 /* ---- keys ---- */
 
 /* Collects the keys of all leads that have any; returns whether there are some. */
 static bool
-collect_keys(Search *search)
+collect_keys(LrPersonSearch *search)
 {
 	LrBatch    *batch = search->batch;
 
@@ -174,9 +89,9 @@ collect_keys(Search *search)
 			continue;
 		if (search->runs == NULL)
 		{
-			search->runs = palloc0(sizeof(RunKeys) * batch->n);
-			search->keys = make_hash("leadroute person keys", LR_DIGEST_LENGTH, sizeof(PersonKey));
-			search->persons = make_hash("leadroute persons", sizeof(int64), sizeof(Person));
+			search->runs = palloc0(sizeof(LrRunKeys) * batch->n);
+			search->keys = make_hash("leadroute person keys", LR_DIGEST_LENGTH, sizeof(LrPersonKey));
+			search->persons = make_hash("leadroute persons", sizeof(int64), sizeof(LrPerson));
 		}
 		if (email)
 			search->runs[i].email = add_key(search, true, run->mail.normal, run->mail.normal_len);
@@ -187,27 +102,27 @@ collect_keys(Search *search)
 }
 
 /* Adds the key that a normal form makes, under the digest key in use, and under older ones. */
-static PersonKey *
-add_key(Search *search, bool email, const char *value, int length)
+static LrPersonKey *
+add_key(LrPersonSearch *search, bool email, const char *value, int length)
 {
 	/* prefixed: these digests are no others of the record */
 	char	   *data = palloc(length + 6);
-	PersonKey  *newest = NULL;
-	PersonKey  *last = NULL;
+	LrPersonKey *newest = NULL;
+	LrPersonKey *last = NULL;
 
 	memcpy(data, email ? "email:" : "phone:", 6);
 	memcpy(data + 6, value, length);
 	for (int i = 0; i < search->ndigest_keys; i++)
 	{
 		unsigned char digest[LR_DIGEST_LENGTH];
-		PersonKey  *key;
+		LrPersonKey *key;
 		bool		found;
 
 		lr_digest(search->digest_keys[i], data, length + 6, digest);
 		key = hash_search(search->keys, digest, HASH_ENTER, &found);
 		if (!found)
 		{
-			memset((char *) key + LR_DIGEST_LENGTH, 0, sizeof(PersonKey) - LR_DIGEST_LENGTH);
+			memset((char *) key + LR_DIGEST_LENGTH, 0, sizeof(LrPersonKey) - LR_DIGEST_LENGTH);
 			key->email = email;
 		}
 		key->current |= i == 0;
@@ -222,10 +137,10 @@ add_key(Search *search, bool email, const char *value, int length)
 }
 
 static void
-forget_answers(Search *search)
+forget_answers(LrPersonSearch *search)
 {
 	HASH_SEQ_STATUS status;
-	PersonKey  *key;
+	LrPersonKey *key;
 
 	hash_seq_init(&status, search->keys);
 	while ((key = hash_seq_search(&status)) != NULL)
@@ -234,18 +149,18 @@ forget_answers(Search *search)
 		key->person = NULL;
 	}
 	hash_destroy(search->persons);
-	search->persons = make_hash("leadroute persons", sizeof(int64), sizeof(Person));
+	search->persons = make_hash("leadroute persons", sizeof(int64), sizeof(LrPerson));
 	search->made = search->shares = search->joins = NIL;
 }
 
 /* Finds the keys that are known. Who acts locks them: nobody erases a person meanwhile. */
 static void
-look_up_keys(Search *search)
+look_up_keys(LrPersonSearch *search)
 {
 	int			n = (int) hash_get_num_entries(search->keys);
 	Datum	   *digests = palloc(sizeof(Datum) * Max(n, 1));
 	HASH_SEQ_STATUS status;
-	PersonKey  *key;
+	LrPersonKey *key;
 	LrIdentity	identity;
 	Oid			types[] = {BYTEAARRAYOID};
 	Datum		values[1];
@@ -271,7 +186,7 @@ look_up_keys(Search *search)
 		bool		isnull;
 		bytea	   *digest = DatumGetByteaPP(lr_sql_datum(row, 1, &isnull));
 		int64		person_id = lr_sql_int64(row, 2, 0);
-		Person	   *person;
+		LrPerson   *person;
 		bool		found;
 
 		key = hash_search(search->keys, VARDATA_ANY(digest), HASH_FIND, NULL);
@@ -280,7 +195,7 @@ look_up_keys(Search *search)
 		key->shared = DatumGetBool(lr_sql_datum(row, 3, &isnull));
 		person = hash_search(search->persons, &person_id, HASH_ENTER, &found);
 		if (!found)
-			*person = (Person) {.person_id = person_id,.stored = true,.last_run = -1};
+			*person = (LrPerson) {.person_id = person_id,.stored = true,.last_run = -1};
 		person->has_email = DatumGetBool(lr_sql_datum(row, 4, &isnull));
 		key->person = person;
 	}
@@ -290,17 +205,17 @@ look_up_keys(Search *search)
 
 /* Takes what is known under an older digest key over to the one in use. */
 static void
-adopt_older(Search *search)
+adopt_older(LrPersonSearch *search)
 {
 	HASH_SEQ_STATUS status;
-	PersonKey  *key;
+	LrPersonKey *key;
 
 	if (search->ndigest_keys < 2)
 		return;
 	hash_seq_init(&status, search->keys);
 	while ((key = hash_seq_search(&status)) != NULL)
 	{
-		for (PersonKey *older = key->older; older && !key->stored && !key->person; older = older->older)
+		for (LrPersonKey *older = key->older; older && !key->stored && !key->person; older = older->older)
 		{
 			key->person = older->person;
 			key->shared = older->shared;
@@ -312,15 +227,15 @@ adopt_older(Search *search)
 
 /* Says of each lead whose it is, in the order of the batch. */
 static void
-find_persons(Search *search)
+find_persons(LrPersonSearch *search)
 {
 	for (int i = 0; i < search->batch->n; i++)
 	{
-		PersonKey  *email = search->runs[i].email;
-		PersonKey  *phone = search->runs[i].phone;
-		Person	   *by_email = true_person(email);
-		Person	   *by_phone = true_person(phone);
-		Person	   *person = by_email;
+		LrPersonKey *email = search->runs[i].email;
+		LrPersonKey *phone = search->runs[i].phone;
+		LrPerson   *by_email = true_person(email);
+		LrPerson   *by_phone = true_person(phone);
+		LrPerson   *person = by_email;
 
 		if (email == NULL)
 		{
@@ -343,10 +258,10 @@ find_persons(Search *search)
 	}
 }
 
-static Person *
-make_person(Search *search)
+static LrPerson *
+make_person(LrPersonSearch *search)
 {
-	Person	   *person = palloc0(sizeof(Person));
+	LrPerson   *person = palloc0(sizeof(LrPerson));
 
 	person->last_run = -1;
 	search->made = lappend(search->made, person);
@@ -354,8 +269,8 @@ make_person(Search *search)
 }
 
 /* Returns whom a key identifies, or NULL. */
-static Person *
-true_person(PersonKey *key)
+static LrPerson *
+true_person(LrPersonKey *key)
 {
 	if (key == NULL || key->shared)
 		return NULL;
@@ -366,9 +281,9 @@ true_person(PersonKey *key)
 
 /* Settles whose a number is that came with an address of the person's. */
 static void
-tie_phone(Search *search, PersonKey *phone, Person *person)
+tie_phone(LrPersonSearch *search, LrPersonKey *phone, LrPerson *person)
 {
-	Person	   *other = true_person(phone);
+	LrPerson   *other = true_person(phone);
 
 	if (phone->shared || other == person)
 		return;
@@ -391,13 +306,13 @@ tie_phone(Search *search, PersonKey *phone, Person *person)
 
 /* Writes the keys that are new; returns false if another session was faster with one: then all has to be looked up again. */
 static bool
-add_new_keys(Search *search)
+add_new_keys(LrPersonSearch *search)
 {
-	PersonKey **news = palloc(sizeof(PersonKey *) * Max(hash_get_num_entries(search->keys), 1));
+	LrPersonKey **news = palloc(sizeof(LrPersonKey *) * Max(hash_get_num_entries(search->keys), 1));
 	int			n = 0;
 	Datum	   *columns[4];
 	HASH_SEQ_STATUS status;
-	PersonKey  *key;
+	LrPersonKey *key;
 	LrIdentity	identity;
 	Oid			types[] = {BYTEAARRAYOID, BOOLARRAYOID, BOOLARRAYOID, INT8ARRAYOID};
 	Datum		values[4];
@@ -412,12 +327,12 @@ add_new_keys(Search *search)
 	}
 	if (n == 0)
 		return true;
-	qsort(news, n, sizeof(PersonKey *), compare_digests);
+	qsort(news, n, sizeof(LrPersonKey *), compare_digests);
 	for (int i = 0; i < 4; i++)
 		columns[i] = palloc(sizeof(Datum) * n);
 	for (int i = 0; i < n; i++)
 	{
-		Person	   *person = news[i]->person;
+		LrPerson   *person = news[i]->person;
 
 		while (person->joined)
 			person = person->joined;
@@ -441,7 +356,7 @@ add_new_keys(Search *search)
 
 /* Gives the new persons their numbers. */
 static void
-number_persons(Search *search)
+number_persons(LrPersonSearch *search)
 {
 	ListCell   *cell;
 	int64		next;
@@ -450,11 +365,11 @@ number_persons(Search *search)
 		return;
 	next = lr_numbers_take(get_relname_relid("person_ids", lr_catalog()->schema), list_length(search->made));
 	foreach(cell, search->made)
-		((Person *) lfirst(cell))->person_id = next++;
+		((LrPerson *) lfirst(cell))->person_id = next++;
 }
 
 static void
-write_shares(Search *search)
+write_shares(LrPersonSearch *search)
 {
 	Datum	   *digests = palloc(sizeof(Datum) * Max(list_length(search->shares), 1));
 	int			n = 0;
@@ -466,7 +381,7 @@ write_shares(Search *search)
 	if (search->shares == NIL)
 		return;
 	foreach(cell, search->shares)
-		digests[n++] = digest_datum(((PersonKey *) lfirst(cell))->digest);
+		digests[n++] = digest_datum(((LrPersonKey *) lfirst(cell))->digest);
 	values[0] = PointerGetDatum(construct_array(digests, n, BYTEAOID, -1, false, TYPALIGN_INT));
 	lr_sql_begin(&identity);
 	lr_sql("WITH locked AS MATERIALIZED (SELECT digest FROM leadroute.person_keys WHERE digest = ANY ($1) ORDER BY digest FOR NO KEY UPDATE)"
@@ -475,7 +390,7 @@ write_shares(Search *search)
 }
 
 static void
-write_joins(Search *search)
+write_joins(LrPersonSearch *search)
 {
 	Datum	   *olds = palloc(sizeof(Datum) * Max(list_length(search->joins), 1));
 	Datum	   *news = palloc(sizeof(Datum) * Max(list_length(search->joins), 1));
@@ -489,8 +404,8 @@ write_joins(Search *search)
 		return;
 	foreach(cell, search->joins)
 	{
-		Person	   *person = lfirst(cell);
-		Person	   *whole = person;
+		LrPerson   *person = lfirst(cell);
+		LrPerson   *whole = person;
 
 		while (whole->joined)
 			whole = whole->joined;
@@ -501,154 +416,6 @@ write_joins(Search *search)
 	values[1] = int8_array(news, n);
 	lr_sql_begin(&identity);
 	lr_sql("SELECT leadroute.join_persons($1, $2)", false, 2, types, values, NULL);
-	lr_sql_end(&identity);
-}
-
-/* ---- their leads ---- */
-
-/* Tells each run who has the person's latest lead, and which earlier run of the batch is of the same person. */
-static void
-find_owners(Search *search)
-{
-	LrBatch    *batch = search->batch;
-
-	for (int i = 0; i < batch->n; i++)
-	{
-		Person	   *person = search->runs[i].person;
-		LrRun	   *run = &batch->runs[i];
-
-		while (person && person->joined)
-			search->runs[i].person = person = person->joined;
-		if (person == NULL)
-			continue;
-		run->same_person_as = person->last_run;
-		person->last_run = i;
-	}
-	look_up_owners(search, false);
-	if (search->acts)
-		lock_ownerless(search);
-}
-
-/* Looks up the latest lead of each run's person, and its owner, if still there. again: only of persons for whom none was found. */
-static void
-look_up_owners(Search *search, bool again)
-{
-	LrBatch    *batch = search->batch;
-	Datum	   *columns[3];
-	int			n = 0;
-	LrIdentity	identity;
-	Oid			types[] = {INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, BOOLOID, TIMESTAMPTZOID};
-	Datum		values[5];
-	uint64		nfound;
-
-	for (int i = 0; i < 3; i++)
-		columns[i] = palloc(sizeof(Datum) * batch->n);
-	for (int i = 0; i < batch->n; i++)
-	{
-		Person	   *person = search->runs[i].person;
-
-		if (person == NULL || !person->stored || (again && person->has_owner))
-			continue;
-		columns[0][n] = Int32GetDatum(i);
-		columns[1][n] = Int64GetDatum(batch->runs[i].lead_id);
-		columns[2][n++] = Int64GetDatum(person->person_id);
-	}
-	if (n == 0)
-		return;
-	values[0] = PointerGetDatum(construct_array(columns[0], n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	values[1] = int8_array(columns[1], n);
-	values[2] = int8_array(columns[2], n);
-	values[3] = BoolGetDatum(batch->cause != 'i');
-	values[4] = TimestampTzGetDatum(batch->as_of);
-	lr_sql_begin(&identity);
-	/* leads of the batch are decided anew themselves; a lead that is the person's already follows earlier ones only */
-	nfound = lr_sql_kept(LR_PLAN_PERSON_LEADS,
-						 "SELECT w.place, f.lead_id, f.owner_id FROM unnest($1, $2, $3) AS w (place, lead_id, person_id)"
-						 " CROSS JOIN LATERAL (SELECT s.lead_id, s.owner_id FROM (SELECT l.lead_id FROM leadroute.person_leads l WHERE l.person_id = w.person_id"
-						 " AND NOT ($4 AND l.lead_id >= w.lead_id AND EXISTS (SELECT FROM leadroute.person_leads m JOIN leadroute.lead_states t USING (lead_id)"
-						 " JOIN leadroute.owners q ON q.owner_id = t.owner_id WHERE m.lead_id = w.lead_id AND m.person_id = w.person_id AND t.outcome = 'assigned' AND q.available))"
-						 " ORDER BY l.lead_id DESC LIMIT 16) r JOIN leadroute.lead_states s USING (lead_id)"
-						 " WHERE s.outcome = 'assigned' AND s.closed_at IS NULL AND NOT ($4 AND s.lead_id = ANY ($2))"
-						 " ORDER BY s.finished_at IS NULL DESC, s.since DESC, s.lead_id DESC LIMIT 1) f"
-						 " JOIN leadroute.owners o ON o.owner_id = f.owner_id AND o.available AND CASE WHEN o.starts_on IS NULL AND o.ends_on IS NULL THEN true"
-						 " ELSE ($5 AT TIME ZONE o.timezone)::date BETWEEN coalesce(o.starts_on, '-infinity') AND coalesce(o.ends_on, 'infinity') END",
-						 5, types, values, NULL);
-	for (uint64 row = 0; row < nfound; row++)
-	{
-		int			place = lr_sql_int32(row, 1, 0);
-		LrRun	   *run = &batch->runs[place];
-
-		run->preferred_lead_id = lr_sql_int64(row, 2, 0);
-		run->preferred_owner_id = lr_sql_int32(row, 3, 0);
-		run->preferred_reason = LR_KNOWN_PERSON;
-		search->runs[place].person->has_owner = true;
-	}
-	lr_sql_end(&identity);
-}
-
-/* Locks persons who are known, but whose leads nobody has: of two sessions that decide who it will be one waits, and looks again. */
-static void
-lock_ownerless(Search *search)
-{
-	LrBatch    *batch = search->batch;
-	Datum	   *persons = palloc(sizeof(Datum) * batch->n);
-	int			n = 0;
-	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID};
-	Datum		values[1];
-
-	for (int i = 0; i < batch->n; i++)
-	{
-		Person	   *person = search->runs[i].person;
-
-		/* once a person: at the last run */
-		if (person && person->stored && !person->has_owner && person->last_run == i)
-			persons[n++] = Int64GetDatum(person->person_id);
-	}
-	if (n == 0)
-		return;
-	values[0] = int8_array(persons, n);
-	lr_sql_begin(&identity);
-	/* changed, not only locked: whose snapshot is older than the other's decision has to fail, not to miss it */
-	lr_sql("WITH locked AS MATERIALIZED (SELECT digest FROM leadroute.person_keys WHERE person_id = ANY ($1) ORDER BY digest FOR NO KEY UPDATE)"
-		   " UPDATE leadroute.person_keys k SET person_id = k.person_id FROM locked l WHERE k.digest = l.digest", false, 1, types, values, NULL);
-	lr_sql_end(&identity);
-	look_up_owners(search, true);
-}
-
-/* Notes whose the batch's leads are. */
-static void
-note_leads(Search *search)
-{
-	LrBatch    *batch = search->batch;
-	Datum	   *leads = palloc(sizeof(Datum) * batch->n);
-	Datum	   *persons = palloc(sizeof(Datum) * batch->n);
-	int			n = 0;
-	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID, INT8ARRAYOID};
-	Datum		values[2];
-
-	for (int i = 0; i < batch->n; i++)
-	{
-		Person	   *person = search->runs[i].person;
-
-		/* 0: routed again, and nobody's any more */
-		if (person == NULL && (batch->cause == 'i' || batch->runs[i].ended))
-			continue;
-		leads[n] = Int64GetDatum(batch->runs[i].lead_id);
-		persons[n++] = Int64GetDatum(person ? person->person_id : 0);
-	}
-	if (n == 0)
-		return;
-	values[0] = int8_array(leads, n);
-	values[1] = int8_array(persons, n);
-	lr_sql_begin(&identity);
-	if (batch->cause == 'i')
-		lr_sql_kept(LR_PLAN_NOTE_PERSON_LEADS,
-					"INSERT INTO leadroute.person_leads (lead_id, person_id) SELECT * FROM unnest($1, $2)"
-					" ON CONFLICT (lead_id) DO UPDATE SET person_id = excluded.person_id", 2, types, values, NULL);
-	else
-		lr_sql("SELECT leadroute.change_persons($1, $2)", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
@@ -681,5 +448,5 @@ int8_array(const Datum *elements, int n)
 static int
 compare_digests(const void *a, const void *b)
 {
-	return memcmp((*(PersonKey *const *) a)->digest, (*(PersonKey *const *) b)->digest, LR_DIGEST_LENGTH);
+	return memcmp((*(LrPersonKey *const *) a)->digest, (*(LrPersonKey *const *) b)->digest, LR_DIGEST_LENGTH);
 }
