@@ -104,8 +104,8 @@ BEGIN
     IF array_position(merged, NULL) IS NOT NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'a lead to be merged is null', HINT = 'Give the ids of leads.';
     END IF;
-    -- One merge at a time: chains do not change while they are followed.
-    LOCK TABLE leadroute.lead_merges IN SHARE ROW EXCLUSIVE MODE;
+    -- One merge at a time: chains do not change while they are followed. Whoever notes a change of a merged row does not wait.
+    LOCK TABLE leadroute.lead_merges IN SHARE UPDATE EXCLUSIVE MODE;
     final := leadroute.surviving_lead(survivor);
     PERFORM FROM leadroute.lead_states s WHERE s.lead_id = ANY (merged || final) ORDER BY s.lead_id FOR UPDATE;
     SELECT i INTO missing FROM unnest(survivor || merged) AS i WHERE NOT EXISTS (SELECT FROM leadroute.lead_states s WHERE s.lead_id = i) LIMIT 1;

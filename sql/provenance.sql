@@ -368,7 +368,7 @@ BEGIN
     IF known IS NOT NULL THEN
         RETURN NEXT format('Who: a lead of a person already known: lead %s, %s.', known, coalesce(
             (SELECT format('decided on %s UTC', to_char(b.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')) FROM leadroute.entries b
-             WHERE b.lead_id = known AND b.owner_id = d.owner_id AND b.mode <> 's' ORDER BY b.as_of <= d.as_of DESC, b.as_of DESC LIMIT 1),
+             WHERE b.lead_id = known AND b.owner_id = d.owner_id ORDER BY b.as_of <= d.as_of DESC, b.as_of DESC LIMIT 1),
             'whose record is gone'));
     END IF;
     IF d.flags IS NOT NULL THEN

@@ -222,7 +222,7 @@ owner_on_record(int64 lead_id, const LrEntry *entry)
 	lr_sql_begin(&identity);
 	/* moments do not tell what was read: a long statement sees what others decided after it began */
 	if (lr_sql_kept(LR_PLAN_OWNER_ON_RECORD,
-					"SELECT owner_id FROM leadroute.entries WHERE lead_id = $1 AND owner_id IS NOT NULL AND mode <> 's'"
+					"SELECT owner_id FROM leadroute.entries WHERE lead_id = $1 AND owner_id IS NOT NULL"
 					" ORDER BY owner_id = $2 DESC, as_of DESC LIMIT 1", 2, types, values, NULL) > 0)
 		owner_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);

@@ -187,8 +187,22 @@ SELECT d.mode, count(*), count(DISTINCT d.owner) AS owners FROM leads l JOIN lea
 SELECT * FROM kept;
 SELECT DISTINCT verdict FROM given;
 
+-- in the shadow of a candidate that leads elsewhere: leads follow each other there, too, and both decisions verify
+SELECT leadroute.set_table_mode('leads', 'route');
+INSERT INTO leadroute.pools (name) VALUES ('persons too');
+INSERT INTO leadroute.pool_members (pool_id, owner_id) SELECT p.pool_id, o.owner_id FROM leadroute.pools p, leadroute.owners o WHERE p.name = 'persons too' AND o.reference LIKE 'persons _';
+SELECT leadroute.publish_policy('persons', '{"leadroute": 1, "steps": [{"capability": "validateContact"}, {"capability": "assignOwner", "known_person": "same_owner"}],
+    "rules": [{"name": "too", "when": "true", "pool": "persons too"}]}', 'test') AS version;
+SELECT leadroute.start_shadow('persons', 2) > 0 AS started;
+INSERT INTO leads (email) SELECT 'g' || i % 2 || '@acme.example' FROM generate_series(1, 8) AS i;
+INSERT INTO leads (email) VALUES ('g0@acme.example');
+SELECT d.mode, l.email, count(*) AS leads, count(DISTINCT d.owner) AS owners, count(d.turn) AS turns, bool_and(v.verdict = 'identical') AS verified
+FROM leads l JOIN leadroute.decisions d ON d.lead_id = l.id CROSS JOIN LATERAL leadroute.verify_decision(d.decision_id) v WHERE l.email LIKE 'g%' GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT count(*) AS explained FROM leads l JOIN leadroute.decisions d ON d.lead_id = l.id CROSS JOIN LATERAL leadroute.explain_decision(d.decision_id) e WHERE e ~ 'already known: lead \d+, decided on' AND l.email LIKE 'g%';
+SELECT leadroute.abort_trial('persons', 'enough');
+
 DROP SCHEMA persons_same_owner CASCADE;
 SELECT (SELECT count(*) FROM leadroute.person_keys) AS keys, (SELECT count(*) FROM leadroute.person_leads) AS leads;
-DELETE FROM leadroute.pool_members WHERE pool_id = :pool;
-DELETE FROM leadroute.pools WHERE pool_id = :pool;
+DELETE FROM leadroute.pool_members m USING leadroute.pools p WHERE p.pool_id = m.pool_id AND p.name LIKE 'persons%';
+DELETE FROM leadroute.pools WHERE name LIKE 'persons%';
 DELETE FROM leadroute.owners WHERE reference LIKE 'persons _';
