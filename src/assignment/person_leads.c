@@ -138,7 +138,8 @@ look_up_owners(LrPersonSearch *search, bool again)
 	values[0] = PointerGetDatum(construct_array(columns[0], n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 	values[1] = int8_array(columns[1], n);
 	values[2] = int8_array(columns[2], n);
-	values[3] = BoolGetDatum(batch->cause != 'i');
+	/* in the shadow, leads that are new are decided already by who acts */
+	values[3] = BoolGetDatum(batch->cause != 'i' || !search->acts);
 	values[4] = TimestampTzGetDatum(batch->as_of);
 	lr_sql_begin(&identity);
 	/* leads of the batch are decided anew themselves; a lead that is the person's already follows earlier ones only */
