@@ -91,6 +91,11 @@ GRANT EXECUTE ON FUNCTION leadroute.owner_working(text, timestamptz), leadroute.
     leadroute.working_time(text, timestamptz, timestamptz), leadroute.working_time_end(text, timestamptz, interval)
     TO leadroute_author, leadroute_operator;
 GRANT EXECUTE ON FUNCTION leadroute.cap_window(text, text, timestamptz) TO leadroute_author, leadroute_operator, leadroute_auditor;
+-- They follow merges of leads; how a pool's leads are shared, authors see as well.
+GRANT EXECUTE ON FUNCTION leadroute.merge_leads(bigint, bigint[], text) TO leadroute_operator;
+GRANT SELECT ON leadroute.lead_merges TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.surviving_lead(bigint) TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.fairness_report(text, timestamptz) TO leadroute_operator, leadroute_auditor, leadroute_author;
 
 -- Agents are registered by whom they run as.
 GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text), leadroute.deprecate_agent(text, text, boolean)
@@ -142,6 +147,7 @@ BEGIN
         ('leadroute.calendars', ''), ('leadroute.calendar_hours', ''), ('leadroute.holidays', ''), ('leadroute.absences', ''),
         ('leadroute.calendar_ids', ''), ('leadroute.absence_ids', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
+        ('leadroute.person_keys', ''), ('leadroute.person_leads', ''), ('leadroute.person_ids', ''), ('leadroute.lead_merges', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),
         ('leadroute.policy_ids', ''), ('leadroute.policy_version_ids', ''), ('leadroute.policy_act_ids', ''), ('leadroute.owner_ids', ''),
         ('leadroute.pool_ids', ''), ('leadroute.owner_turns', ''), ('leadroute.pool_revision_ids', ''), ('leadroute.environment_ids', ''), ('leadroute.run_ids', '')

@@ -85,7 +85,7 @@ CREATE INDEX lead_states_pending ON leadroute.lead_states (pool_id, since, lead_
 COMMENT ON TABLE leadroute.lead_states IS 'The current state of each lead, one row per lead: what applications read.';
 COMMENT ON COLUMN leadroute.lead_states.run_id IS 'The latest run; null while there has been none. Unless the outcome is pending, it is the one that decided.';
 COMMENT ON COLUMN leadroute.lead_states.since IS 'The moment (as_of) of the decision; of a lead that waits, of the statement since which it does.';
-COMMENT ON COLUMN leadroute.lead_states.closed_at IS 'When the lead''s row went: see closed_reason; null while it exists.';
+COMMENT ON COLUMN leadroute.lead_states.closed_at IS 'When the lead''s row went, or the lead was merged: see closed_reason; null while it is there.';
 COMMENT ON COLUMN leadroute.lead_states.changed_by IS 'The user whose statement gave the lead this state.';
 COMMENT ON COLUMN leadroute.lead_states.reason_code IS 'Why this outcome: a code of the policy, or of leadroute (see docs/pipeline.md).';
 COMMENT ON COLUMN leadroute.lead_states.score IS 'What computeLeadScore gave; null if that step was not done.';
@@ -103,7 +103,25 @@ COMMENT ON COLUMN leadroute.lead_states.responded_at IS 'When the owner first re
 COMMENT ON COLUMN leadroute.lead_states.finished_at IS 'When the work on the lead ended: it takes no capacity any more. Null while it is open.';
 COMMENT ON COLUMN leadroute.lead_states.result IS 'How it ended: won or lost; null while it is open.';
 COMMENT ON COLUMN leadroute.lead_states.estimated_at IS 'Of a lead that waits in a pool''s overflow: when somebody may take it, as far as can be told; otherwise null.';
-COMMENT ON COLUMN leadroute.lead_states.closed_reason IS 'deleted, table dropped, partition dropped, or partition detached; null while the lead''s row exists.';
+COMMENT ON COLUMN leadroute.lead_states.closed_reason IS 'deleted, table dropped, partition dropped, or partition detached; merged: into another lead, see lead_merges; otherwise null.';
+
+CREATE TABLE leadroute.lead_merges (
+    merged_lead_id bigint PRIMARY KEY,
+    survivor_lead_id bigint NOT NULL,
+    merged_at timestamptz NOT NULL,
+    merged_by regrole NOT NULL,
+    reason text NOT NULL,
+    changed_at timestamptz,
+    CHECK (merged_lead_id <> survivor_lead_id)
+);
+CREATE INDEX lead_merges_survivor_lead_id ON leadroute.lead_merges (survivor_lead_id);
+COMMENT ON TABLE leadroute.lead_merges IS 'Leads that were merged into others, as merge_leads() was told. A survivor may have been merged later itself: surviving_lead() follows.';
+COMMENT ON COLUMN leadroute.lead_merges.merged_lead_id IS 'The lead that is worked no longer.';
+COMMENT ON COLUMN leadroute.lead_merges.survivor_lead_id IS 'The lead that stands for it.';
+COMMENT ON COLUMN leadroute.lead_merges.merged_at IS 'When merge_leads() was called.';
+COMMENT ON COLUMN leadroute.lead_merges.merged_by IS 'Who called it.';
+COMMENT ON COLUMN leadroute.lead_merges.reason IS 'The reason that was given.';
+COMMENT ON COLUMN leadroute.lead_merges.changed_at IS 'When the merged lead''s row last changed in a way that would have routed it again; null if it has not since.';
 
 -- The triggers of attached tables.
 -- This one is called for every statement: it pins the search path itself, where it looks names up.
@@ -281,14 +299,19 @@ CREATE FUNCTION leadroute.close_missing(relation regclass, reason text, by_user 
 AS $$
 DECLARE
     source integer := (SELECT t.source_id FROM leadroute.attached_tables t WHERE t.relation = close_missing.relation);
+    gone bigint[];
 BEGIN
     WITH lead_rows AS MATERIALIZED (
         SELECT r.lead_id FROM leadroute.attached_rows(relation) r
     ), closed AS (
         UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = reason, changed_by = by_user
         WHERE s.source_id = source AND s.closed_at IS NULL AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = s.lead_id)
+        RETURNING s.lead_id
+    ), keys AS (
+        DELETE FROM leadroute.lead_keys k WHERE k.source_id = source AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = k.lead_id)
     )
-    DELETE FROM leadroute.lead_keys k WHERE k.source_id = source AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = k.lead_id);
+    SELECT array_agg(c.lead_id) INTO gone FROM closed c JOIN leadroute.person_leads p USING (lead_id);
+    PERFORM leadroute.forget_persons(gone);
 END $$;
 COMMENT ON FUNCTION leadroute.close_missing(regclass, text, regrole) IS
     'Closes the states of leads whose rows an attached table no longer has, and forgets their keys; reads the table whole. Part of the triggers for TRUNCATE and for partitions that leave.';
@@ -320,6 +343,8 @@ COMMENT ON EVENT TRIGGER leadroute_partitions IS 'Gives partitions that are adde
 CREATE FUNCTION leadroute.tables_dropped() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    gone bigint[];
 BEGIN
     -- During DROP EXTENSION the table below may be gone already.
     IF to_regclass('leadroute.attached_tables') IS NOT NULL THEN
@@ -329,9 +354,13 @@ BEGIN
             RETURNING source_id
         ), keys AS (
             DELETE FROM leadroute.lead_keys k USING dropped d WHERE k.source_id = d.source_id
+        ), closed AS (
+            UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'table dropped', changed_by = quote_ident(session_user)::regrole
+            FROM dropped d WHERE s.source_id = d.source_id AND s.closed_at IS NULL
+            RETURNING s.lead_id
         )
-        UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'table dropped', changed_by = quote_ident(session_user)::regrole
-        FROM dropped d WHERE s.source_id = d.source_id AND s.closed_at IS NULL;
+        SELECT array_agg(c.lead_id) INTO gone FROM closed c JOIN leadroute.person_leads p USING (lead_id);
+        PERFORM leadroute.forget_persons(gone);
         -- What else had our trigger was a partition; the parent that it had is not told.
         IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'trigger' AND d.address_names[3] = 'leadroute_insert') THEN
             PERFORM leadroute.close_missing(t.relation, 'partition dropped', quote_ident(session_user)::regrole)

@@ -39,7 +39,7 @@ BEGIN
             WITH lead_rows AS MATERIALIZED (SELECT r.lead_id FROM leadroute.attached_rows(t.relation) r)
             SELECT t.relation_name, CASE WHEN s.lead_id IS NULL THEN 'row without a state' ELSE 'row with a closed state' END, r.lead_id
             FROM lead_rows r LEFT JOIN leadroute.lead_states s ON s.lead_id = r.lead_id AND s.source_id = t.source_id
-            WHERE s.lead_id IS NULL OR s.closed_at >= reconcile.since
+            WHERE s.lead_id IS NULL OR s.closed_at >= reconcile.since AND s.closed_reason IS DISTINCT FROM 'merged'
             UNION ALL
             SELECT t.relation_name, 'open state without a row', s.lead_id FROM leadroute.lead_states s
             WHERE s.source_id = t.source_id AND s.closed_at IS NULL AND s.since >= reconcile.since

@@ -70,7 +70,7 @@ COMMENT ON COLUMN leadroute.entries.supersedes IS 'The run whose decision this r
 COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s sequence; of modes s and o none was drawn: it is that of the decision beside it, or one that the lead''s id names.';
 COMMENT ON COLUMN leadroute.entries.rule_no IS 'The rule that decided: its place in the policy document, from 0.';
 COMMENT ON COLUMN leadroute.entries.duration_us IS 'Time taken, in microseconds; in a statement with many leads each has its share.';
-COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending), v drawn from an overflow.';
+COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending), v drawn from an overflow, g merge (merge_leads).';
 COMMENT ON COLUMN leadroute.entries.mode IS 'r routed, c routed by the candidate of a canary, o observed: decided beside another router that acts; s shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.entries.trial_id IS 'The trial that the lead took part in, on the side that mode says; null for none: see policy_trials.';
 COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes and steps, the rules that raised among them, in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
@@ -174,7 +174,7 @@ CREATE VIEW leadroute.decisions AS
     SELECT e.run_id AS decision_id, e.lead_id, t.relation_name AS leads_table, e.as_of, e.outcome, e.reason_code,
            o.reference AS owner, p.name AS pool, r.rule ->> 'name' AS rule, e.score,
            y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
-           CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' WHEN 'v' THEN 'overflow' END AS cause,
+           CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' WHEN 'v' THEN 'overflow' WHEN 'g' THEN 'merge' END AS cause,
            CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode, e.note, e.routed_by::text AS routed_by, e.turn,
            coalesce(s.run_id = e.run_id AND s.outcome = e.outcome, false) AS current, e.supersedes,
            CASE WHEN s.run_id IS DISTINCT FROM e.run_id THEN
@@ -201,7 +201,7 @@ COMMENT ON COLUMN leadroute.decisions.pool IS 'The pool of the rule that decided
 COMMENT ON COLUMN leadroute.decisions.rule IS 'The name of the rule that decided; null if none did.';
 COMMENT ON COLUMN leadroute.decisions.score IS 'What computeLeadScore gave; null if that step was not done.';
 COMMENT ON COLUMN leadroute.decisions.policy_hash IS 'SHA-256 of the policy version, in hex.';
-COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, pending (route_pending), or overflow (draw_overflow).';
+COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, pending (route_pending), overflow (draw_overflow), or merge (merge_leads).';
 COMMENT ON COLUMN leadroute.decisions.mode IS 'routed; canary: by the candidate of a trial; observed: beside another router, that acts; shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.decisions.note IS 'The reason that was given with route_lead() or route_leads().';
 COMMENT ON COLUMN leadroute.decisions.routed_by IS 'The user whose statement it was.';
@@ -240,18 +240,24 @@ CREATE VIEW leadroute.lead_timeline AS
     FROM leadroute.entries e LEFT JOIN leadroute.owners o USING (owner_id)
     UNION ALL
     SELECT s.lead_id, s.closed_at, 'closed', s.run_id, s.outcome, s.closed_reason, NULL, s.changed_by::text, NULL, NULL
-    FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL
+    FROM leadroute.lead_states s WHERE s.closed_at IS NOT NULL AND s.closed_reason IS DISTINCT FROM 'merged'
+    UNION ALL
+    SELECT CASE e.event WHEN 'took over' THEN m.survivor_lead_id ELSE m.merged_lead_id END, CASE e.event WHEN 'changed, not routed' THEN m.changed_at ELSE m.merged_at END,
+           e.event, NULL, NULL, CASE e.event WHEN 'took over' THEN format('lead %s', m.merged_lead_id) ELSE format('into lead %s', m.survivor_lead_id) END, NULL,
+           CASE WHEN e.event <> 'changed, not routed' THEN m.merged_by::text END, m.reason, NULL
+    FROM leadroute.lead_merges m CROSS JOIN (VALUES ('merged'), ('took over'), ('changed, not routed')) AS e (event)
+    WHERE e.event <> 'changed, not routed' OR m.changed_at IS NOT NULL
     UNION ALL
     SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL, NULL
     FROM leadroute.lead_states s WHERE s.outcome = 'pending' AND s.reason_code <> 'overflow';
 COMMENT ON VIEW leadroute.lead_timeline IS 'What happened to each lead, in order of at.';
-COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, decided in the shadow (by a candidate, acted on by nobody), waiting (for route_pending), or closed.';
+COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, decided in the shadow (by a candidate, acted on by nobody), waiting (for route_pending), merged (into another lead, which reason_code names), took over (a lead that was merged into it), changed, not routed (a merged lead), or closed.';
 COMMENT ON COLUMN leadroute.lead_timeline.decision_id IS 'The run''s id; of a closed lead its last.';
 COMMENT ON COLUMN leadroute.lead_timeline.reason_code IS 'Why; of a closed lead, why it was closed.';
 COMMENT ON COLUMN leadroute.lead_timeline.owner IS 'The owner''s reference.';
 COMMENT ON COLUMN leadroute.lead_timeline.by_user IS 'The user whose statement it was.';
 COMMENT ON COLUMN leadroute.lead_timeline.mode IS 'routed, canary, observed or shadow, as in decisions; null where nothing was decided.';
-COMMENT ON COLUMN leadroute.lead_timeline.note IS 'The reason that was given with route_lead() or route_leads().';
+COMMENT ON COLUMN leadroute.lead_timeline.note IS 'The reason that was given with route_lead(), route_leads() or merge_leads().';
 
 CREATE FUNCTION leadroute.recompute_decision(decision_id bigint) RETURNS TABLE (recorded jsonb, recomputed jsonb, environment jsonb, unavailable text[])
     LANGUAGE c STABLE STRICT ROWS 1 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_recompute_decision';
@@ -319,6 +325,7 @@ DECLARE
     reason jsonb;
     members text;
     detail text;
+    known bigint;
 BEGIN
     SELECT v.*, e.pool_revision_id, e.rule_no, e.owner_id, r.rule ->> 'when' AS condition, e.evidence, e.policy_version_id,
            leadroute.entry_evidence(e.evidence, e.policy_version_id) -> 'flags' AS flags, w.frame -> 'steps' AS step_documents
@@ -341,12 +348,13 @@ BEGIN
             WHEN 'no_rule' THEN 'given to nobody' WHEN 'quarantined' THEN 'quarantined for a person to look at' ELSE d.outcome::text END);
     RETURN NEXT format('When and how: %s UTC, by version %s of policy %s, on %s%s.', to_char(d.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
         d.policy_version, d.policy,
-        CASE d.cause WHEN 'insert' THEN 'insertion' WHEN 'update' THEN 'a change of the lead' WHEN 'manual' THEN 'request' WHEN 'overflow' THEN 'leaving the overflow' ELSE 'catching up' END,
+        CASE d.cause WHEN 'insert' THEN 'insertion' WHEN 'update' THEN 'a change of the lead' WHEN 'manual' THEN 'request' WHEN 'overflow' THEN 'leaving the overflow' WHEN 'merge' THEN 'a merge of leads' ELSE 'catching up' END,
         CASE WHEN d.note IS NULL THEN '' ELSE format(' (%s)', d.note) END
         || CASE d.mode WHEN 'canary' THEN ', as the candidate of a canary' WHEN 'shadow' THEN ', as a candidate in the shadow: nothing acted on it'
                        WHEN 'observed' THEN ', beside another router: nothing acted on it' ELSE '' END);
     RETURN NEXT CASE d.reason_code
         WHEN 'rule_matched' THEN format('Why: rule %s holds: %s', quote_literal(d.rule), d.condition)
+        WHEN 'merged' THEN 'Why: it had no owner, and took over that of a lead that was merged into it. The steps are those of the decision before.'
         WHEN 'invalid_contact' THEN 'Why: it cannot be reached: no usable e-mail address or phone number.'
         WHEN 'contact_not_permitted' THEN 'Why: the rules of its jurisdiction permit contact on no channel.'
         WHEN 'no_rule_matched' THEN 'Why: no rule of the policy holds for it.'
@@ -360,6 +368,14 @@ BEGIN
         ELSE CASE WHEN d.rule IS NULL THEN format('Why: %s.', d.reason_code) ELSE format('Why: rule %s holds (%s): %s', quote_literal(d.rule), d.reason_code, d.condition) END
         END;
 
+    SELECT (a.output #>> '{preferred,lead_id}')::bigint INTO known FROM leadroute.entry_steps(d.evidence, d.policy_version_id) a
+    WHERE a.capability = 'assignOwner' AND a.output #>> '{preferred,reason}' = 'known_person' AND d.outcome = 'assigned' AND d.turn IS NULL AND d.cause <> 'merge';
+    IF known IS NOT NULL THEN
+        RETURN NEXT format('Who: a lead of a person already known: lead %s, %s.', known, coalesce(
+            (SELECT format('decided on %s UTC', to_char(b.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')) FROM leadroute.entries b
+             WHERE b.lead_id = known AND b.owner_id = d.owner_id ORDER BY b.as_of <= d.as_of DESC, b.as_of DESC LIMIT 1),
+            'whose record is gone'));
+    END IF;
     IF d.flags IS NOT NULL THEN
         RETURN NEXT format('Flags: %s.', (SELECT string_agg(format('%s %s', f.key, CASE f.value WHEN 'true' THEN 'on' ELSE 'off' END), ', ' ORDER BY f.key COLLATE "C")
                                           FROM jsonb_each_text(d.flags) f));
@@ -381,7 +397,7 @@ BEGIN
             WHEN s.capability = 'enrichWithFirmographicData' THEN concat_ws('; ', s.output ->> 'status',
                 'filled: ' || (SELECT string_agg(c, ', ') FROM jsonb_array_elements_text(s.output -> 'filled') AS c))
             WHEN s.capability = 'computeLeadScore' THEN format('score %s%s%s', s.output ->> 'score', coalesce(', tier ' || (s.output ->> 'tier'), ''), ' (from ' || (s.output ->> 'base') || ')')
-            WHEN s.capability = 'assignOwner' THEN concat_ws('; ', coalesce('rule ' || quote_literal(d.rule), 'no rule holds'),
+            WHEN s.capability = 'assignOwner' THEN concat_ws('; ', coalesce('rule ' || quote_literal(d.rule), CASE d.cause WHEN 'merge' THEN 'see the decision before' ELSE 'no rule holds' END),
                 'only one should hold, and rules ' || (SELECT string_agg(h, ', ') FROM jsonb_array_elements_text(s.output -> 'hits') AS h) || ' do',
                 (SELECT string_agg(format('rule %s raised %s', x ->> 'rule_no', x ->> 'sqlstate'), ', ') FROM jsonb_array_elements(s.output -> 'errors') AS x))
             ELSE s.output::text END;

@@ -12,10 +12,26 @@
 #include "provenance/provenance.h"
 #include "utils/json.h"
 
+/* The sections of the step's own evidence: each a varint tag, varint length and its bytes. Who does not know a tag goes on behind it. */
+enum
+{
+	SECTION_RULES = 1,			/* varints (rule, SQLSTATE, conjunct) of rules that hold where one should, and of those that raised */
+	SECTION_KNOWN_PERSON = 2	/* varint lead: the earlier lead of the same person */
+};
+
 static void configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);
+static void prepare(LrStep *step, LrBatch *batch);
 static void run(LrStep *step, LrRun *run);
 static void unfold(const LrStep *step, const char *detail, int length, StringInfo json);
 static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
+static void put_section(LrStep *step, LrRun *run, int tag, StringInfo content);
+static bool next_section(LrReader *in, int *tag, LrReader *section);
+static void unfold_rules(LrReader *in, StringInfo json);
+
+typedef struct AssignConfig
+{
+	bool		known_person;	/* a lead of a person who is known goes to the same owner */
+} AssignConfig;
 
 static bool needs_owner(const LrRun *run);
 
@@ -27,6 +43,7 @@ const LrBuiltin lr_assign_owner = {
 	.recomputable = true,
 	.repeatable = true,
 	.configure = configure,
+	.prepare = prepare,
 	.run = run,
 	.unfold = unfold,
 	.restore = restore,
@@ -35,6 +52,21 @@ const LrBuiltin lr_assign_owner = {
 static void
 configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes)
 {
+	AssignConfig *config = palloc0(sizeof(AssignConfig));
+	const char *known_person = lr_json_string(json, "known_person", false, place, mistakes);
+
+	config->known_person = known_person != NULL;
+	if (known_person && strcmp(known_person, "same_owner") != 0)
+		lr_mistake(mistakes, lr_place(place, "known_person"), "Give \"same_owner\", or leave it out.", "\"%s\" is not known", known_person);
+	step->config = config;
+}
+
+/* Finds who has earlier leads of the same persons, where the policy asks for it. */
+static void
+prepare(LrStep *step, LrBatch *batch)
+{
+	if (((AssignConfig *) step->config)->known_person)
+		lr_persons_find(batch);
 }
 
 /* Returns a bit for each step that is done. */
@@ -76,22 +108,31 @@ run(LrStep *step, LrRun *run)
 	}
 	if (run->nhits > 0 || match.nerrors > 0)
 	{
-		StringInfo	detail = lr_detail_make();
+		StringInfo	content = lr_detail_make();
 
 		/* a rule that holds is one that raised nothing */
 		for (int i = 0; i < run->nhits; i++)
 		{
-			lr_put_varint(detail, run->hits[i]);
-			lr_put_varint(detail, ERRCODE_SUCCESSFUL_COMPLETION);
-			lr_put_varint(detail, 0);
+			lr_put_varint(content, run->hits[i]);
+			lr_put_varint(content, ERRCODE_SUCCESSFUL_COMPLETION);
+			lr_put_varint(content, 0);
 		}
 		for (int i = 0; i < match.nerrors; i++)
 		{
-			lr_put_varint(detail, match.errors[i].rule);
-			lr_put_varint(detail, match.errors[i].error.sqlstate);
-			lr_put_varint(detail, match.errors[i].error.conjunct);
+			lr_put_varint(content, match.errors[i].rule);
+			lr_put_varint(content, match.errors[i].error.sqlstate);
+			lr_put_varint(content, match.errors[i].error.conjunct);
 		}
-		run->steps[step->number].detail = detail;
+		put_section(step, run, SECTION_RULES, content);
+	}
+	if (!run->batch->verifying && run->outcome == LR_ASSIGNED)
+		lr_person_follow(run);
+	if (run->preferred_lead_id != 0 && run->outcome == LR_ASSIGNED)
+	{
+		StringInfo	content = lr_detail_make();
+
+		lr_put_varint(content, run->preferred_lead_id);
+		put_section(step, run, SECTION_KNOWN_PERSON, content);
 	}
 }
 
@@ -121,21 +162,65 @@ needs_owner(const LrRun *run)
 	return run->outcome == LR_ASSIGNED && !run->unchanged && run->owner_id == 0;
 }
 
-/* Lists the rules that hold where only one should, and those that raised before the one that decides. */
+/* ---- the step's own evidence ---- */
+
+static void
+put_section(LrStep *step, LrRun *run, int tag, StringInfo content)
+{
+	StringInfo	detail = run->steps[step->number].detail;
+
+	if (detail == NULL)
+		run->steps[step->number].detail = detail = lr_detail_make();
+	lr_put_varint(detail, tag);
+	lr_put_varint(detail, content->len);
+	appendBinaryStringInfo(detail, content->data, content->len);
+}
+
+/* Reads the next section; false behind the last. */
+static bool
+next_section(LrReader *in, int *tag, LrReader *section)
+{
+	int			length;
+
+	if (in->at >= in->end)
+		return false;
+	*tag = (int) lr_get_varint(in);
+	length = (int) lr_get_varint(in);
+	section->at = lr_get_bytes(in, length);
+	section->end = section->at + length;
+	return true;
+}
+
 static void
 unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 {
 	LrReader	in = {detail, detail + length};
+	LrReader	section;
+	int			tag;
+
+	while (next_section(&in, &tag, &section))
+	{
+		if (tag == SECTION_RULES)
+			unfold_rules(&section, json);
+		else if (tag == SECTION_KNOWN_PERSON)
+			appendStringInfo(json, ", \"preferred\": {\"reason\": \"" LR_KNOWN_PERSON "\", \"lead_id\": " UINT64_FORMAT "}", lr_get_varint(&section));
+	}
+}
+
+/* Lists the rules that hold where only one should, and those that raised before the one that decides. */
+static void
+unfold_rules(LrReader *in, StringInfo json)
+{
 	StringInfoData hits;
 	StringInfoData errors;
 
 	initStringInfo(&hits);
 	initStringInfo(&errors);
-	while (in.at < in.end)
+	while (in->at < in->end)
 	{
-		int			rule = (int) lr_get_varint(&in);
-		int			sqlstate = (int) lr_get_varint(&in);
-		int			conjunct = (int) lr_get_varint(&in);
+		int			rule = (int) lr_get_varint(in);
+		int			sqlstate = (int) lr_get_varint(in);
+		int			conjunct = (int) lr_get_varint(in);
 
 		if (sqlstate == ERRCODE_SUCCESSFUL_COMPLETION)
 			appendStringInfo(&hits, "%s%d", hits.len ? ", " : "", rule);
@@ -156,4 +241,21 @@ restore(const LrStep *step, LrRun *run, const char *detail, int length)
 		return;
 	run->steps[step->number].detail = lr_detail_make();
 	appendBinaryStringInfo(run->steps[step->number].detail, detail, length);
+}
+
+/* Gives a run the preference that a past run had, from its record. */
+void
+lr_preference_restore(LrRun *run, const char *detail, int length)
+{
+	LrReader	in = {detail, detail + length};
+	LrReader	section;
+	int			tag;
+
+	while (next_section(&in, &tag, &section))
+	{
+		if (tag != SECTION_KNOWN_PERSON)
+			continue;
+		run->preferred_lead_id = lr_get_varint(&section);
+		run->preferred_reason = LR_KNOWN_PERSON;
+	}
 }

@@ -222,9 +222,19 @@ extern int	lr_skill_level(const LrMember *member, const char *skill);
 extern const int *lr_match_terms(const LrPool *pool, const struct LrTerms *terms, uint32 dropped);
 extern int64 lr_expected_value(const struct LrTerms *terms, const Datum *score);
 
-/* ---- assign_owner.c ---- */
+/* ---- persons.c: whose lead it is ---- */
 struct LrBatch;
+struct LrRun;
+
+#define LR_KNOWN_PERSON "known_person"
+
+extern void lr_persons_find(struct LrBatch *batch);
+extern void lr_person_follow(struct LrRun *run);
+extern int	lr_preferred_owner(const struct LrRun *run);
+
+/* ---- assign_owner.c ---- */
 extern void lr_assign_batch(struct LrBatch *batch);
+extern void lr_preference_restore(struct LrRun *run, const char *detail, int length);
 
 /* ---- live.c: choosing for leads that are routed now ---- */
 struct LrRun;

@@ -32,7 +32,6 @@ static Match *find_match(LrLive *live, Lead *lead);
 static void prepare_pools(LrLive *live);
 static void value_lead(Lead *lead);
 static void get_alone(LrLive *live, Lead *lead);
-static int	preferred_owner(const LrLive *live, const Lead *lead);
 static Verdict give(LrLive *live, Lead *lead);
 static Verdict give_to_preferred(LrLive *live, Lead *lead);
 static Verdict give_to_member(LrLive *live, Lead *lead);
@@ -226,20 +225,12 @@ value_lead(Lead *lead)
 static void
 get_alone(LrLive *live, Lead *lead)
 {
-	int			owner_id = preferred_owner(live, lead);
+	int			owner_id = lr_preferred_owner(lead->run);
 
 	if (owner_id == 0 || (lead->alone && lead->alone->pool_id == -owner_id))
 		return;
 	lead->alone = lr_pool(-owner_id, live->batch->as_of, lead->terms->within, lead->terms->working_clock);
 	lr_limits_find(&lead->alone_limits, lead->live->pool, owner_id, live->batch->as_of);
-}
-
-static int
-preferred_owner(const LrLive *live, const Lead *lead)
-{
-	if (lead->run->same_person_as >= 0 && live->batch->runs[lead->run->same_person_as].owner_id != 0)
-		return live->batch->runs[lead->run->same_person_as].owner_id;
-	return lead->run->preferred_owner_id;
 }
 
 /* ---- inside the section ---- */
@@ -248,7 +239,7 @@ preferred_owner(const LrLive *live, const Lead *lead)
 static Verdict
 give(LrLive *live, Lead *lead)
 {
-	int			preferred = preferred_owner(live, lead);
+	int			preferred = lr_preferred_owner(lead->run);
 	Verdict		verdict = PASSED;
 
 	if (preferred != 0)
@@ -268,7 +259,7 @@ give_to_preferred(LrLive *live, Lead *lead)
 	LrReading	nothing = {0};
 
 	lead->choice.preferred_owner_id = -alone->pool_id;
-	lead->choice.preferred_reason = lead->run->preferred_reason ? lead->run->preferred_reason : "known_person";
+	lead->choice.preferred_reason = lead->run->preferred_reason ? lead->run->preferred_reason : LR_KNOWN_PERSON;
 	lead->choice.preferred = nothing;
 	lead->choice.preferred_unavailable = alone->nmembers == 0 || !alone->members[0].available;
 	for (int i = 0; i < lead->wants.nexcluded; i++)

@@ -235,6 +235,9 @@ close_leads(const LrSource *source, const int64 *lead_ids, int n)
 	lr_sql_kept(LR_PLAN_CLOSE,
 				"UPDATE leadroute.lead_states SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::pg_catalog.regrole"
 				" WHERE lead_id = ANY ($1) AND closed_at IS NULL AND source_id = $3", 3, types, values, NULL);
+	/* whose last lead went is known no longer */
+	lr_sql_kept(LR_PLAN_FORGET_PERSONS, "SELECT leadroute.forget_persons($1) WHERE EXISTS (SELECT FROM leadroute.person_leads WHERE lead_id = ANY ($1))",
+				1, types, values, NULL);
 	if (source->keyed)
 		lr_sql("DELETE FROM leadroute.lead_keys WHERE lead_id = ANY ($1) AND source_id = $3", false, 3, types, values, NULL);
 	lr_sql_end(&identity);

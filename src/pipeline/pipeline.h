@@ -68,9 +68,6 @@ typedef struct LrRun
 	int			pool_revision_id;
 	int64		turn;			/* -1 if none was drawn */
 	int			owner_id;
-	int			preferred_owner_id; /* who has the lead if there is room, before the pool is asked; 0: nobody */
-	const char *preferred_reason;
-	int			same_person_as; /* the run of the batch before whose owner is preferred, or -1 */
 	int			nexcluded;		/* owners who declined the lead */
 	int		   *excluded;
 	TimestampTz waiting_since;	/* in an overflow; 0: it is in none */
@@ -80,6 +77,10 @@ typedef struct LrRun
 	TimestampTz response_due_at;	/* 0 for none */
 	TimestampTz estimated_at;	/* of a lead that overflows; 0: unknown */
 	bytea	   *choice;			/* what was read to choose, or NULL */
+	int			preferred_owner_id;	/* who is to have the lead, if possible; 0: nobody in particular */
+	const char *preferred_reason;	/* account_owner or known_person */
+	int64		preferred_lead_id;	/* the earlier lead of the same person; 0 if there is none */
+	int			same_person_as;	/* the next run of the batch before this one that is of the same person, or -1 */
 
 	/* record: places in the batch's buffers */
 	int			attributes_at;
@@ -89,6 +90,7 @@ typedef struct LrRun
 	int64		supersedes;		/* 0 if it is the lead's first */
 	bool		known;			/* the lead may have a row in lead_states */
 	bool		has_state;		/* it has, and it is locked */
+	bool		merged;			/* into another lead, which is routed in its place */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
 
 	void	   *evaluation;		/* of who decides without writing */

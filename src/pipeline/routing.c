@@ -56,6 +56,7 @@ static void make_room(LrRouting *routing);
 static void finish_rows(LrRouting *routing);
 static void find_lead_ids(LrRouting *routing);
 static void route_rows(LrRouting *routing);
+static void leave_out_merged(LrBatch *batch);
 static void begin_trial(LrRouting *routing);
 static void divide(LrRouting *routing);
 static void add_to_candidate(LrBatch *candidate, const LrRun *run, int place);
@@ -188,8 +189,12 @@ finish_rows(LrRouting *routing)
 	{
 		find_lead_ids(routing);
 		if (routing->waiting)
+		{
 			lr_record_waiting(routing->source->source_id, routing->lead_ids, routing->nrows, routing->waiting, routing->cause == 'u',
 							  routing->as_of, routing->user);
+			if (routing->cause == 'u')
+				lr_note_merged_changed(routing->lead_ids, routing->nrows, routing->as_of);
+		}
 		else
 			route_rows(routing);
 		routing->nrows = 0;
@@ -254,7 +259,10 @@ route_rows(LrRouting *routing)
 		batch->runs[i].known = batch->cause != 'i';
 	}
 	if (batch->cause != 'i')
+	{
 		lr_lock_states(batch);
+		leave_out_merged(batch);
+	}
 	if (routing->trial)
 		divide(routing);
 	route_batch(routing, batch);
@@ -265,6 +273,37 @@ route_rows(LrRouting *routing)
 		route_batch(routing, routing->candidate);
 		lr_trial_tally(routing->trial, routing->candidate);
 	}
+}
+
+/* Takes the leads that were merged into others out of a batch: their survivors are routed. Who asks for one by hand is told. */
+static void
+leave_out_merged(LrBatch *batch)
+{
+	int64	   *merged = NULL;
+	int			nmerged = 0;
+	int			kept = 0;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (!batch->runs[i].merged)
+		{
+			if (kept != i)
+				batch->runs[kept] = batch->runs[i];
+			kept++;
+			continue;
+		}
+		if (batch->cause == 'm')
+			ereport(ERROR,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("lead " INT64_FORMAT " was merged into another lead", batch->runs[i].lead_id),
+					errhint("Route that one: leadroute.surviving_lead(" INT64_FORMAT ") says which.", batch->runs[i].lead_id));
+		if (merged == NULL)
+			merged = palloc(sizeof(int64) * batch->n);
+		merged[nmerged++] = batch->runs[i].lead_id;
+	}
+	batch->n = kept;
+	if (nmerged > 0)
+		lr_note_merged_changed(merged, nmerged, batch->as_of);
 }
 
 /* Takes a batch through the pipeline and writes what came of it. */
@@ -376,7 +415,7 @@ route_shadow(LrRouting *routing)
 
 /*
  * Finds the runs of leads routed again in which nothing changed: the same policy version, attributes, outputs and rule, and
- * an owner who is still an available member of the pool. Their decision stands.
+ * an owner who is still an available member of the pool, or still the one to be preferred. Their decision stands.
  */
 static void
 find_unchanged(LrBatch *batch)
@@ -436,8 +475,15 @@ is_unchanged(LrRun *run, uint64 row)
 	pool = lr_pool(run->pool_id, run->batch->as_of, terms->within, terms->working_clock);
 	owner_id = lr_sql_int32(row, 4, 0);
 	if (strcmp(outcome, "assigned") == 0)
-		return lr_pool_has_on(pool, owner_id) ||
-			(run->preferred_owner_id == owner_id && lr_pool_has_on(lr_pool(-owner_id, run->batch->as_of, 0, false), owner_id));
+	{
+		int			preferred = lr_preferred_owner(run);
+
+		if (preferred != 0 ? owner_id != preferred : run->preferred_lead_id != 0 || !lr_pool_has_on(pool, owner_id))
+			return false;
+		/* who follows this lead in the batch wants to know */
+		run->owner_id = owner_id;
+		return true;
+	}
 	/* nobody was there, and nobody is; who waits in an overflow may leave it */
 	return strcmp(outcome, "no_rule") == 0 && pool->non == 0;
 }

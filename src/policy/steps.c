@@ -6,13 +6,14 @@
 #include "agents/agents.h"
 #include "pipeline/pipeline.h"
 
-static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", "flag", NULL};
+static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", "flag", "known_person", NULL};
 static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
 
 static void read_agent(LrCompilation *c, json_t *json, LrStep *step, const char *place);
 static void read_document(LrCompilation *c, json_t *json, LrStep *step, const char *place);
 static void read_after(LrCompilation *c, json_t *json, LrStep *step, const char *place);
 static void read_flag(LrCompilation *c, json_t *json, LrStep *step, const char *place);
+static void read_known_person(LrCompilation *c, json_t *json, LrStep *step, const char *place);
 static void read_stops(LrCompilation *c, json_t *json, LrStep *step, const char *place);
 static void add_default_stop(LrCompilation *c, LrStep *step);
 
@@ -56,6 +57,8 @@ lr_step_read(LrCompilation *c, json_t *json, int number)
 		lr_mistake(c->mistakes, lr_place(place, "on_error"), "Give \"quarantine\" or \"skip\".", "\"%s\" is not known", on_error);
 	if (step->builtin == &lr_assign_owner && step->skip_on_error)
 		lr_mistake(c->mistakes, lr_place(place, "on_error"), "Leave it out.", "assignOwner cannot be skipped");
+
+	read_known_person(c, json, step, place);
 
 	if (step->builtin)
 	{
@@ -173,6 +176,29 @@ read_flag(LrCompilation *c, json_t *json, LrStep *step, const char *place)
 		lr_mistake(c->mistakes, lr_place(place, "flag"), psprintf("leadroute.set_flag('%s') makes one.", name), "there is no flag \"%s\"", name);
 	if (step->builtin == &lr_assign_owner)
 		lr_mistake(c->mistakes, lr_place(place, "flag"), "Leave it out, and write flags.name in the conditions of rules.", "assignOwner cannot be switched off");
+}
+
+/* Checks that whose lead it is can be known: assignOwner reads it itself, from what validateContact finds. */
+static void
+read_known_person(LrCompilation *c, json_t *json, LrStep *step, const char *place)
+{
+	json_t	   *known_person = json_object_get(json, "known_person");
+
+	if (known_person == NULL || json_is_null(known_person))
+		return;
+	if (step->builtin != &lr_assign_owner)
+	{
+		lr_mistake(c->mistakes, lr_place(place, "known_person"), "Leave it out: it is a member of the step assignOwner.", "means nothing to \"%s\"",
+				   step->capability);
+		return;
+	}
+	for (int s = 0; s < step->number; s++)
+	{
+		if (c->policy->steps[s].builtin == &lr_validate_contact)
+			return;
+	}
+	lr_mistake(c->mistakes, lr_place(place, "known_person"), "Put {\"capability\": \"validateContact\"} before it.",
+			   "a person is known by what the step validateContact finds, and there is none before this one");
 }
 
 static void

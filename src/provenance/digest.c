@@ -67,6 +67,37 @@ lr_digest_key_id(void)
 	return current_key;
 }
 
+/*
+ * Finds the keys that there are: the one that new digests are made with first, then older ones, which some digests may still be
+ * made with. Returns how many.
+ */
+int
+lr_digest_key_ids(const int **key_ids)
+{
+	static int	ids[lengthof(keys)];
+	static int	nids = 0;
+	static uint64 ids_generation;
+	int			newest = lr_digest_key_id();
+
+	if (nids == 0 || ids_generation != keys_generation || ids[0] != newest)
+	{
+		LrIdentity	identity;
+		Oid			types[] = {INT4OID};
+		Datum		values[] = {Int32GetDatum(lengthof(keys))};
+		uint64		n;
+
+		lr_sql_begin(&identity);
+		n = lr_sql("SELECT key_id FROM leadroute.digest_keys ORDER BY key_id DESC LIMIT $1", true, 1, types, values, NULL);
+		for (uint64 i = 0; i < n; i++)
+			ids[i] = lr_sql_int32(i, 1, 0);
+		lr_sql_end(&identity);
+		nids = (int) n;
+		ids_generation = keys_generation;
+	}
+	*key_ids = ids;
+	return nids;
+}
+
 /* Computes the digest, LR_DIGEST_LENGTH bytes, of some data under a key; raises 42704 if the key is gone. */
 void
 lr_digest(int key_id, const void *data, size_t length, unsigned char *digest)

@@ -13,6 +13,7 @@
 
 /* digest.c */
 extern int	lr_digest_key_id(void);
+extern int	lr_digest_key_ids(const int **key_ids);
 extern void lr_digest(int key_id, const void *data, size_t length, unsigned char *digest);
 extern char *lr_sha256_hex(const void *data, size_t length);
 extern void lr_sha256(const void *data, size_t length, unsigned char *digest);
@@ -101,6 +102,7 @@ typedef struct LrEntry
 	int			pool_id;
 	int			pool_revision_id;
 	int			owner_id;
+	char		cause;
 	char	   *outcome;
 	char	   *reason_code;
 	bytea	   *evidence;
@@ -135,6 +137,7 @@ extern void lr_record_shadow(LrRecorder *recorder, LrBatch *batch);
 extern void lr_recorder_end(LrRecorder *recorder);
 extern void lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, bool changed, TimestampTz at, Oid user);
 extern void lr_lock_states(LrBatch *batch);
+extern void lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at);
 
 /* partition.c */
 extern Oid	lr_entries_partition(TimestampTz as_of);

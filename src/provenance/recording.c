@@ -325,7 +325,26 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 				" ON CONFLICT (lead_id) DO UPDATE SET source_id = excluded.source_id, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
 				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
 				" closed_reason = NULL, load = NULL, expected_value = NULL, response_due_at = NULL, accepted_at = NULL, responded_at = NULL, finished_at = NULL,"
-				" result = NULL, estimated_at = NULL WHERE $6 OR lead_states.closed_at IS NOT NULL", 6, types, values, NULL);
+				" result = NULL, estimated_at = NULL WHERE CASE WHEN $6 THEN lead_states.closed_reason IS DISTINCT FROM 'merged' ELSE lead_states.closed_at IS NOT NULL END", 6, types, values, NULL);
+	lr_sql_end(&identity);
+}
+
+/* Lists those of some leads that were merged into others, whose rows changed since: nothing routes them. */
+void
+lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	Datum		values[2];
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(lead_ids[i]);
+	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[1] = TimestampTzGetDatum(at);
+	lr_sql_begin(&identity);
+	lr_sql("UPDATE leadroute.lead_merges m SET changed_at = $2 FROM leadroute.lead_states s"
+		   " WHERE m.merged_lead_id = ANY ($1) AND s.lead_id = m.merged_lead_id AND s.closed_reason = 'merged'", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
@@ -349,7 +368,7 @@ lr_lock_states(LrBatch *batch)
 	}
 	values[0] = PointerGetDatum(construct_array(elements, nknown, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since"
+	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since, coalesce(closed_reason = 'merged', false)"
 			   " FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
 			   NULL);
 	for (uint64 i = 0; i < n; i++)
@@ -360,6 +379,8 @@ lr_lock_states(LrBatch *batch)
 
 		(void) lr_sql_datum(i, 4, &open);
 		run = state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open);
+		if (run)
+			run->merged = DatumGetBool(lr_sql_datum(i, 7, &isnull));
 		if (run && open && lr_sql_int32(i, 5, 0) != 0)
 		{
 			run->waiting_pool_id = lr_sql_int32(i, 5, 0);

@@ -33,7 +33,7 @@ lr_entry_load(int64 run_id)
 					"SELECT e.lead_id, e.as_of, e.turn, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.pool_revision_id,"
 					" e.owner_id, e.outcome, e.reason_code, e.evidence, e.score,"
 					" jsonb_build_object('engine', x.engine, 'server', x.server, 'libc', x.libc, 'collation', x.\"collation\", 'tzdata', x.tzdata,"
-					" 'encoding', x.encoding), e.choice"
+					" 'encoding', x.encoding), e.choice, e.cause"
 					" FROM leadroute.entries e LEFT JOIN leadroute.environments x USING (environment_id)"
 					" WHERE e.run_id = $1 ORDER BY e.entry_no DESC LIMIT 1", 1, types, values, NULL) == 0)
 		ereport(ERROR,
@@ -58,6 +58,7 @@ lr_entry_load(int64 run_id)
 	entry->score = DatumGetFloat8(lr_sql_datum(0, 14, &isnull));
 	if (isnull)
 		entry->score = get_float8_nan();
+	entry->cause = DatumGetChar(lr_sql_datum(0, 17, &isnull));
 	entry->environment = pstrdup(lr_sql_text(0, 15));
 	choice = lr_sql_datum(0, 16, &isnull);
 	entry->choice = isnull ? NULL : DatumGetByteaPCopy(choice);

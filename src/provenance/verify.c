@@ -23,7 +23,9 @@ PG_FUNCTION_INFO_V1(leadroute_recompute_decision);
 static void repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, const LrEntry *entry);
 static bool stopped_behind(const LrPolicy *policy, const LrEvidence *evidence, const LrStep *step, const LrEntry *entry);
 static void keep_recorded_target(LrRun *run, const LrEntry *entry);
+static void keep_recorded_owner(LrRun *run, const LrEntry *entry);
 static void repeat_assignment(LrRun *run, const LrEntry *entry);
+static int	owner_on_record(int64 lead_id, const LrEntry *entry);
 static void append_decision(StringInfo json, const char *outcome, const char *reason, double score, int rule_no, int pool_id, int64 turn,
 							int owner_id, const LrPolicy *policy);
 static Datum json_datum(StringInfo json);
@@ -115,6 +117,8 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, co
 		/* what was filled in counts as gone where somebody reads it */
 		*unavailable = bms_add_members(*unavailable, bms_intersect(reads, run->missing));
 		repeatable = step->builtin && step->builtin->recomputable && !bms_overlap(reads, *unavailable);
+		if (step->builtin == &lr_assign_owner && recorded->status == LR_STEP_DONE)
+			lr_preference_restore(run, recorded->detail, recorded->detail_length);
 		if (!repeatable && recorded->status != LR_STEP_SKIPPED)
 			lr_restore_step(run, step, recorded);
 		if (!repeatable && recorded->status == LR_STEP_DONE)
@@ -138,7 +142,9 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, co
 		run->outcome = LR_NO_RULE;
 		run->reason = "no_step_assigns";
 	}
-	if (run->outcome == LR_ASSIGNED)
+	if (entry->cause == 'g')
+		keep_recorded_owner(run, entry);
+	else if (run->outcome == LR_ASSIGNED)
 		repeat_assignment(run, entry);
 	lr_settings_leave(nest);
 }
@@ -168,6 +174,15 @@ keep_recorded_target(LrRun *run, const LrEntry *entry)
 	run->rule = lr_policy_rule_numbered(policy, entry->rule_no);
 }
 
+/* What was not decided by the policy stands as it is recorded; its steps are those of the decision before. */
+static void
+keep_recorded_owner(LrRun *run, const LrEntry *entry)
+{
+	keep_recorded_target(run, entry);
+	run->owner_id = entry->owner_id;
+	run->turn = entry->turn;
+}
+
 /* Gives the lead to whoever the strategy chooses, of the recorded members, on what was read of them then. */
 static void
 repeat_assignment(LrRun *run, const LrEntry *entry)
@@ -183,7 +198,8 @@ repeat_assignment(LrRun *run, const LrEntry *entry)
 		lr_choice_read(VARDATA_ANY(entry->choice), VARSIZE_ANY_EXHDR(entry->choice), &choice);
 	if (choice.preferred_owner_id != 0 && !choice.preferred_unavailable && choice.preferred.code == LR_READING_FREE)
 	{
-		run->owner_id = choice.preferred_owner_id;
+		run->owner_id = run->preferred_lead_id != 0 && strcmp(choice.preferred_reason, LR_KNOWN_PERSON) == 0
+			? owner_on_record(run->preferred_lead_id, entry) : choice.preferred_owner_id;
 		return;
 	}
 	place = lr_choose_again(run, pool, &choice);
@@ -196,6 +212,28 @@ repeat_assignment(LrRun *run, const LrEntry *entry)
 	(void) lr_outcome_by_name(entry->outcome, &run->outcome);
 	run->reason = entry->reason_code;
 	run->turn = -1;
+}
+
+/*
+ * Returns who had an earlier lead when a decision followed it: the recorded owner, if the lead was ever given to that one; otherwise
+ * to whom it was given last. Where the record of the lead is gone, the recorded owner stands.
+ */
+static int
+owner_on_record(int64 lead_id, const LrEntry *entry)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8OID, INT4OID};
+	Datum		values[] = {Int64GetDatum(lead_id), Int32GetDatum(entry->owner_id)};
+	int			owner_id = entry->owner_id;
+
+	lr_sql_begin(&identity);
+	/* moments do not tell what was read: a long statement sees what others decided after it began */
+	if (lr_sql_kept(LR_PLAN_OWNER_ON_RECORD,
+					"SELECT owner_id FROM leadroute.entries WHERE lead_id = $1 AND owner_id IS NOT NULL"
+					" ORDER BY owner_id = $2 DESC, as_of DESC LIMIT 1", 2, types, values, NULL) > 0)
+		owner_id = lr_sql_int32(0, 1, 0);
+	lr_sql_end(&identity);
+	return owner_id;
 }
 
 static void

@@ -48,6 +48,7 @@ y@acme.example
 	set_table_mode => [ q{SELECT leadroute.set_table_mode('visits', 'observe')} ],
 	route_lead => [ q{SELECT leadroute.route_lead(1)} ],
 	route_leads => [ q{SELECT leadroute.route_leads('{1}')} ],
+	merge_leads => [ q{SELECT leadroute.merge_leads(1, '{}')} ],
 	route_pending => [ q{SELECT leadroute.route_pending()} ],
 	attached_rows => [ q{SELECT * FROM leadroute.attached_rows('leads')}, q{SELECT * FROM leadroute.unrouted_leads}, q{SELECT * FROM leadroute.reconcile()} ],
 	key_of => [ q{SELECT leadroute.key_of('leads', l.lead_id) FROM leads l} ],
