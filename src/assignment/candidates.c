@@ -68,6 +68,9 @@ put_member(const Candidates *c, int place)
 	bool		nulls[11] = {false};
 	int64		turn = next_turn(c, place);
 
+	/* listed already */
+	if (member->owner_id == c->choice.preferred_owner_id)
+		return;
 	if (c->readings[c->pool->nmembers].code != LR_READING_FREE)
 		reading = &c->readings[c->pool->nmembers];
 	values[0] = Int32GetDatum(member->owner_id);
@@ -109,7 +112,7 @@ verdict_of(const Candidates *c, int place)
 {
 	const LrMember *member = &c->pool->members[place];
 
-	if (member->owner_id == c->entry->owner_id && c->choice.preferred_owner_id != c->entry->owner_id)
+	if (member->owner_id == c->entry->owner_id)
 		return "taken";
 	if (!member->available)
 		return "unavailable";

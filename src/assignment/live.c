@@ -64,7 +64,8 @@ lr_live_add(LrLive *live, LrRun *run)
 	lead->run = run;
 	lead->terms = lr_rule_terms(live->batch->policy, run->rule);
 	lead->live = find_live_pool(live, run, lead->terms);
-	lead->live->nleads++;
+	/* who has an owner already needs a turn only if that one cannot take the lead */
+	lead->live->nturns += run->preferred_owner_id == 0 && run->same_person_as < 0 ? 1 : 0;
 	lead->wants.nexcluded = run->nexcluded;
 	lead->wants.excluded = run->excluded;
 	lead->wants.turn = -1;
@@ -196,10 +197,10 @@ prepare_pools(LrLive *live)
 			pool->readings = lr_readings_begin(pool->pool);
 		else
 			pool->blank = palloc0(sizeof(LrReading) * (pool->pool->nmembers + 1));
-		if (live->takes && pool->pool->cycle > 0 && lr_strategy_turns(pool->pool))
+		if (live->takes && pool->nturns > 0 && pool->pool->cycle > 0 && lr_strategy_turns(pool->pool))
 		{
-			pool->next = lr_pool_draw(pool->pool, pool->nleads);
-			pool->left = pool->nleads;
+			pool->next = lr_pool_draw(pool->pool, pool->nturns);
+			pool->left = pool->nturns;
 		}
 	}
 }

@@ -40,7 +40,7 @@ typedef struct Match
 typedef struct LivePool
 {
 	LrPool	   *pool;
-	int			nleads;
+	int			nturns;			/* that its leads need */
 	int64		next;			/* turn */
 	int64		left;			/* of those that were drawn */
 	LrReadings *readings;		/* NULL where nothing is read */
