@@ -7,6 +7,7 @@
 #include "assignment/assignment.h"
 
 #include "agents/agents.h"
+#include "pipeline/by_hand.h"
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
 #include "provenance/provenance.h"
@@ -30,6 +31,7 @@ static void draw_turns(LrBatch *batch);
 static bool needs_turn(const LrRun *run);
 static Draw *find_draw(Draw *draws, int *ndraws, const LrRun *run);
 static void assign(LrRun *run, Draw *draw);
+static void give_turn(LrRun *run, const LrPool *pool, int64 turn);
 static void assign_hypothetically(LrRun *run);
 
 const LrBuiltin lr_assign_owner = {
@@ -181,8 +183,25 @@ assign(LrRun *run, Draw *draw)
 		run->reason = "no_available_member";
 		return;
 	}
-	run->turn = draw->next++;
-	run->owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, run->turn)];
+	give_turn(run, draw->pool, draw->next++);
+}
+
+/* Gives a lead to whose turn it is, or, who declined it being passed over, to whose turn is next. */
+static void
+give_turn(LrRun *run, const LrPool *pool, int64 turn)
+{
+	for (int i = 0; i < pool->cycle; i++, turn++)
+	{
+		int			owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, turn)];
+
+		if (lr_run_excludes(run, owner_id))
+			continue;
+		run->turn = turn;
+		run->owner_id = owner_id;
+		return;
+	}
+	run->outcome = LR_PENDING;
+	run->reason = "overflow";
 }
 
 /*
@@ -195,15 +214,15 @@ assign_hypothetically(LrRun *run)
 	const LrRun *beside = run->batch->beside ? &run->batch->beside->runs[run->beside] : NULL;
 	LrPool	   *pool = lr_pool(run->pool_id);
 
-	run->pool_revision_id = lr_pool_record(pool);
+	if (!run->batch->evaluating)
+		run->pool_revision_id = lr_pool_record(pool);
 	if (pool->cycle == 0)
 	{
 		run->outcome = LR_NO_RULE;
 		run->reason = "no_available_member";
 		return;
 	}
-	run->turn = beside && beside->turn >= 0 && beside->pool_revision_id == run->pool_revision_id ? beside->turn : lr_hypothetical_turn(run->lead_id);
-	run->owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, run->turn)];
+	give_turn(run, pool, beside && beside->turn >= 0 && beside->pool_revision_id == run->pool_revision_id ? beside->turn : lr_hypothetical_turn(run->lead_id));
 }
 
 /* Lists the rules that hold where only one should, and those that raised before the one that decides. */

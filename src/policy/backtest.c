@@ -147,7 +147,7 @@ open_decisions(FunctionCallInfo fcinfo)
 									 "SELECT e.run_id, e.lead_id, e.as_of, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.outcome,"
 									 " e.reason_code = 'no_available_member', e.evidence"
 									 " FROM leadroute.entries e JOIN leadroute.lead_states s ON s.lead_id = e.lead_id AND s.run_id = e.run_id"
-									 " WHERE e.as_of >= $2 AND e.as_of < $3 AND e.outcome <> 'pending' AND s.outcome <> 'pending'"
+									 " WHERE e.as_of >= $2 AND e.as_of < $3 AND e.outcome <> 'pending' AND s.outcome <> 'pending' AND e.cause NOT IN ('r', 'h', 'n')"
 									 " AND e.policy_version_id IN (SELECT v.policy_version_id FROM leadroute.policy_versions v WHERE v.policy_id = $1)",
 									 3, types, values, NULL, true, 0);
 }

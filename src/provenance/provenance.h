@@ -103,6 +103,7 @@ typedef struct LrEntry
 	int			owner_id;
 	char	   *outcome;
 	char	   *reason_code;
+	bool		by_person;		/* a person decided it: no step ran */
 	bytea	   *evidence;
 	char	   *environment;	/* JSON */
 } LrEntry;
@@ -133,7 +134,7 @@ extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);
 extern void lr_record_shadow(LrRecorder *recorder, LrBatch *batch);
 extern void lr_recorder_end(LrRecorder *recorder);
 extern void lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, bool changed, TimestampTz at, Oid user);
-extern void lr_lock_states(LrBatch *batch);
+extern void lr_find_states(LrBatch *batch, bool lock);
 
 /* partition.c */
 extern Oid	lr_entries_partition(TimestampTz as_of);

@@ -36,7 +36,7 @@ static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
-static void state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
+static void state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed, bool finished);
 
 static inline void
 put(TupleTableSlot *slot, int column, Datum value)
@@ -230,7 +230,7 @@ write_new_states(LrRecorder *recorder, LrBatch *batch)
 		if (!batch->runs[i].has_state)
 			batch->runs[i].known = taken[row++];
 	}
-	lr_lock_states(batch);
+	lr_find_states(batch, true);
 	for (int i = 0; i < batch->n; i++)
 	{
 		/* whoever has the id has not committed, or did so behind our snapshot */
@@ -272,7 +272,8 @@ change_state(LrRun *run)
 	lr_sql_kept(LR_PLAN_CHANGE_STATE,
 				"UPDATE leadroute.lead_states SET run_id = $2, since = $3, closed_at = NULL, score = $4, source_id = $5, policy_version_id = $6,"
 				" owner_id = $7, pool_id = $8, changed_by = $9::pg_catalog.regrole, outcome = $10::leadroute.outcome, reason_code = $11, tier = $12,"
-				" closed_reason = NULL WHERE lead_id = $1", 12, types, values, nulls);
+				" closed_reason = NULL, accepted_at = CASE WHEN closed_at IS NULL AND owner_id = $7 THEN accepted_at END,"
+				" responded_at = CASE WHEN closed_at IS NULL THEN responded_at END, finished_at = NULL, result = NULL WHERE lead_id = $1", 12, types, values, nulls);
 	lr_sql_end(&identity);
 }
 
@@ -302,15 +303,16 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 				" SELECT l, $4, $2, $5::pg_catalog.regrole, 'pending', $3 FROM unnest($1) AS l"
 				" ON CONFLICT (lead_id) DO UPDATE SET source_id = excluded.source_id, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
 				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
-				" closed_reason = NULL WHERE $6 OR lead_states.closed_at IS NOT NULL", 6, types, values, NULL);
+				" closed_reason = NULL, accepted_at = NULL, responded_at = CASE WHEN lead_states.closed_at IS NULL THEN lead_states.responded_at END, finished_at = NULL,"
+				" result = NULL WHERE ($6 AND lead_states.finished_at IS NULL) OR lead_states.closed_at IS NOT NULL", 6, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
 /* ---- which leads have a state already ---- */
 
-/* Finds and locks the states of the leads that may have one (known), in the order of their ids. */
+/* Finds the states of the leads that may have one (known), and locks them, if asked to, in the order of their ids. */
 void
-lr_lock_states(LrBatch *batch)
+lr_find_states(LrBatch *batch, bool lock)
 {
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID};
@@ -326,21 +328,23 @@ lr_lock_states(LrBatch *batch)
 	}
 	values[0] = PointerGetDatum(construct_array(elements, nknown, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
-			   NULL);
+	n = lr_sql(lock ? "SELECT lead_id, run_id, source_id, closed_at, finished_at FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE"
+			   : "SELECT lead_id, run_id, source_id, closed_at, finished_at FROM leadroute.lead_states WHERE lead_id = ANY ($1)", !lock, 1, types, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		open;
+		bool		unfinished;
 
 		(void) lr_sql_datum(i, 4, &open);
-		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open);
+		(void) lr_sql_datum(i, 5, &unfinished);
+		state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open, !unfinished);
 	}
 	lr_sql_end(&identity);
 }
 
 /* Notes a lead's state. An id is one lead's: one that another table's open lead has is taken. */
 static void
-state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed)
+state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed, bool finished)
 {
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -352,6 +356,7 @@ state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool clo
 					errmsg("lead id " INT64_FORMAT " belongs to a lead of another table", lead_id),
 					errhint("Let the key default from leadroute.lead_ids, or give an id that no attached table uses."));
 		batch->runs[i].has_state = true;
+		batch->runs[i].finished = finished && !closed;
 		batch->runs[i].supersedes = run_id;
 		return;
 	}
