@@ -23,6 +23,18 @@ CREATE VIEW states AS
     FROM numbered x JOIN leadroute.lead_states s USING (lead_id) LEFT JOIN leadroute.owners o USING (owner_id) ORDER BY x.n;
 CREATE VIEW timeline AS
     SELECT x.n, t.event, t.outcome, t.reason_code, t.owner, t.note FROM numbered x JOIN leadroute.lead_timeline t USING (lead_id) ORDER BY x.n, t.at, t.event;
+-- what a statement raises, whatever ids it names
+CREATE FUNCTION raised(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    detail text;
+    hint text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'nothing';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN regexp_replace(concat_ws(' | ', SQLSTATE, SQLERRM, nullif(detail, ''), nullif(hint, '')), '(lead|decision|batch) -?\d+', '\1 N', 'gi');
+END $$;
 INSERT INTO leads (email) SELECT 'lead' || i || '@acme.example' FROM generate_series(1, 6) i;
 INSERT INTO leads (email, country) VALUES ('french@acme.example', 'FR');
 SELECT * FROM states;
@@ -30,11 +42,11 @@ SELECT * FROM states;
 -- accepted once
 SELECT leadroute.accept_lead(nth(1)) AS first \gset
 SELECT leadroute.accept_lead(nth(1)) = :'first' AS same, leadroute.accept_lead(nth(1), 'acts anna') = :'first' AS same_owner;
-SELECT leadroute.accept_lead(nth(1), 'acts bo');
-SELECT leadroute.accept_lead(nth(1), 'nobody');
-SELECT leadroute.accept_lead(nth(7));
-SELECT leadroute.accept_lead(-1);
-SELECT leadroute.accept_lead(NULL);
+SELECT raised($$SELECT leadroute.accept_lead(nth(1), 'acts bo')$$);
+SELECT raised($$SELECT leadroute.accept_lead(nth(1), 'nobody')$$);
+SELECT raised($$SELECT leadroute.accept_lead(nth(7))$$);
+SELECT raised($$SELECT leadroute.accept_lead(-1)$$);
+SELECT raised($$SELECT leadroute.accept_lead(NULL)$$);
 
 -- declined: by the next candidate, and whoever declined is not asked again
 SELECT leadroute.decline_lead(nth(2), 'no_capacity', 'acts bo') AS declined \gset
@@ -46,7 +58,7 @@ SELECT leadroute.route_lead(nth(2)) = run_id AS stands FROM leadroute.lead_state
 SELECT leadroute.decline_lead(nth(2), 'wrong_region') > :declined AS declined;
 SELECT n, outcome, reason_code, owner FROM states WHERE n = 2;
 SELECT owner, pool, outcome, reason_code, accepted_at, overdue FROM leadroute.open_leads WHERE lead_id = nth(2);
-SELECT leadroute.decline_lead(nth(2), 'wrong_region');
+SELECT raised($$SELECT leadroute.decline_lead(nth(2), 'wrong_region')$$);
 -- accepting and reopening end that
 SELECT leadroute.close_lead(nth(2), 'lost') IS NOT NULL AS closed;
 SELECT leadroute.reopen_lead(nth(2)) = run_id AS stands FROM leadroute.lead_states WHERE lead_id = nth(2);
@@ -55,29 +67,29 @@ SELECT outcome, owner IS NOT NULL AS owned FROM states WHERE n = 2;
 -- a declined decision says so, and verifies
 SELECT d.cause, d.note, d.outcome, (SELECT string_agg(v.verdict, ' ') FROM leadroute.verify_decision(d.decision_id) v WHERE v.verdict <> 'environment') AS verdict
     FROM leadroute.decisions d WHERE d.lead_id = nth(2) ORDER BY d.as_of;
-SELECT leadroute.decline_lead(nth(3), 'Jane is ill');
-SELECT leadroute.decline_lead(nth(3), '');
-SELECT leadroute.decline_lead(nth(3), NULL);
-SELECT leadroute.decline_lead(nth(1), 'no_capacity');
-SELECT leadroute.decline_lead(nth(3), 'no_capacity', 'acts anna');
-SELECT leadroute.decline_lead(nth(7), 'no_capacity');
+SELECT raised($$SELECT leadroute.decline_lead(nth(3), 'Jane is ill')$$);
+SELECT raised($$SELECT leadroute.decline_lead(nth(3), '')$$);
+SELECT raised($$SELECT leadroute.decline_lead(nth(3), NULL)$$);
+SELECT raised($$SELECT leadroute.decline_lead(nth(1), 'no_capacity')$$);
+SELECT raised($$SELECT leadroute.decline_lead(nth(3), 'no_capacity', 'acts anna')$$);
+SELECT raised($$SELECT leadroute.decline_lead(nth(7), 'no_capacity')$$);
 
 -- the first response
 SELECT leadroute.log_first_response(nth(3), '2024-05-05 10:00Z') AS first;
 SELECT leadroute.log_first_response(nth(3)) AS first;
-SELECT leadroute.log_first_response(nth(4), clock_timestamp() + interval '1 day');
-SELECT leadroute.log_first_response(nth(4), 'infinity');
-SELECT leadroute.log_first_response(nth(7));
+SELECT raised($$SELECT leadroute.log_first_response(nth(4), clock_timestamp() + interval '1 day')$$);
+SELECT raised($$SELECT leadroute.log_first_response(nth(4), 'infinity')$$);
+SELECT raised($$SELECT leadroute.log_first_response(nth(7))$$);
 
 -- closed, for good, until it is reopened
 SELECT leadroute.close_lead(nth(4), 'won', 1200.50) AS closed \gset
 SELECT leadroute.close_lead(nth(4), 'won', 1200.50) = :'closed' AS same;
 SELECT c.value, c.converted_at = s.finished_at AS same_moment FROM leadroute.conversions c JOIN leadroute.lead_states s USING (lead_id) WHERE lead_id = nth(4);
-SELECT leadroute.close_lead(nth(4), 'lost');
-SELECT leadroute.close_lead(nth(5), 'lost', 1);
-SELECT leadroute.close_lead(nth(5), 'maybe');
-SELECT leadroute.accept_lead(nth(4));
-SELECT leadroute.decline_lead(nth(4), 'no_capacity');
+SELECT raised($$SELECT leadroute.close_lead(nth(4), 'lost')$$);
+SELECT raised($$SELECT leadroute.close_lead(nth(5), 'lost', 1)$$);
+SELECT raised($$SELECT leadroute.close_lead(nth(5), 'maybe')$$);
+SELECT raised($$SELECT leadroute.accept_lead(nth(4))$$);
+SELECT raised($$SELECT leadroute.decline_lead(nth(4), 'no_capacity')$$);
 SELECT leadroute.log_first_response(nth(4)) IS NOT NULL AS responded;
 -- routing again leaves it alone
 UPDATE leads SET country = 'FR' WHERE lead_id = nth(4);
@@ -96,9 +108,9 @@ SELECT leadroute.close_lead(nth(7), 'lost') IS NOT NULL AS closed;
 SELECT leadroute.close_lead(nth(6), 'won') IS NOT NULL AS closed;
 SELECT nth(6) AS sixth \gset
 DELETE FROM leads WHERE lead_id = :sixth;
-SELECT leadroute.close_lead(:sixth, 'won');
-SELECT leadroute.reopen_lead(:sixth);
-SELECT leadroute.accept_lead(:sixth);
+SELECT raised(format('SELECT leadroute.close_lead(%s, ''won'')', :sixth));
+SELECT raised(format('SELECT leadroute.reopen_lead(%s)', :sixth));
+SELECT raised(format('SELECT leadroute.accept_lead(%s)', :sixth));
 INSERT INTO leads (lead_id, email) VALUES (:sixth, 'again@acme.example');
 SELECT outcome, owner IS NOT NULL AS owned, accepted, responded, finished, result FROM states WHERE n = 6;
 
@@ -106,12 +118,12 @@ SELECT outcome, owner IS NOT NULL AS owned, accepted, responded, finished, resul
 SET leadroute.enabled = off;
 INSERT INTO leads (email) VALUES ('later@acme.example');
 RESET leadroute.enabled;
-SELECT leadroute.accept_lead(nth(8));
-SELECT leadroute.close_lead(nth(8), 'lost');
+SELECT raised($$SELECT leadroute.accept_lead(nth(8))$$);
+SELECT raised($$SELECT leadroute.close_lead(nth(8), 'lost')$$);
 SELECT owner, outcome, reason_code FROM leadroute.open_leads WHERE lead_id = nth(8);
 
 SELECT * FROM timeline WHERE n IN (1, 2, 3, 4);
-SELECT a.act, o.reference AS owner, a.reason, a.effective_at, a.by_user::text = current_user AS by_me, a.run_id IS NOT NULL AS run
+SELECT a.act, o.reference AS owner, a.reason, a.effective_at = '2024-05-05 10:00Z' AS effective, a.by_user::text = current_user AS by_me, a.run_id IS NOT NULL AS run
     FROM leadroute.lead_acts a JOIN numbered x USING (lead_id) LEFT JOIN leadroute.owners o USING (owner_id) ORDER BY a.act_id;
 SELECT count(*) AS problems FROM leadroute.reconcile('leads');
 
