@@ -73,6 +73,11 @@ GRANT EXECUTE ON FUNCTION leadroute.submit_lead(jsonb, regclass), leadroute.atta
     leadroute.route_lead(bigint, text), leadroute.route_leads(bigint[], text), leadroute.route_pending(regclass, bigint),
     leadroute.generate_leads(bigint, bigint)
     TO leadroute_operator;
+GRANT EXECUTE ON FUNCTION leadroute.accept_lead(bigint, text), leadroute.decline_lead(bigint, text, text), leadroute.log_first_response(bigint, timestamptz),
+    leadroute.close_lead(bigint, text, numeric), leadroute.reopen_lead(bigint, text), leadroute.reassign_lead(bigint, text, text, boolean),
+    leadroute.override_decision(bigint, leadroute.outcome, text, text), leadroute.offboard_owner(text, text),
+    leadroute.reroute_leads(text, text, text, boolean, boolean), leadroute.undo_reroute(bigint, text)
+    TO leadroute_operator;
 GRANT UPDATE (available) ON leadroute.owners TO leadroute_operator;
 GRANT EXECUTE ON FUNCTION leadroute.cap_counters(), leadroute.cap_usage() TO leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.recount_caps() TO leadroute_operator;
@@ -104,6 +109,7 @@ GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regproced
 -- Operators and auditors read the record and prove it. What they read holds no direct identifiers.
 GRANT SELECT ON leadroute.lead_states, leadroute.decisions, leadroute.provenance, leadroute.lead_timeline, leadroute.routing_metrics,
     leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.pool_states, leadroute.environments, leadroute.entries
+    leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.environments, leadroute.entries, leadroute.lead_acts, leadroute.open_leads
     TO leadroute_operator, leadroute_auditor;
 GRANT SELECT ON leadroute.overflow_leads TO leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.draw_overflow(text, integer) TO leadroute_operator;
@@ -139,6 +145,7 @@ DECLARE
 BEGIN
     FOR t IN SELECT * FROM (VALUES
         ('leadroute.attached_tables', ''), ('leadroute.lead_keys', ''), ('leadroute.lead_states', ''),
+        ('leadroute.lead_acts', ''), ('leadroute.lead_act_ids', ''), ('leadroute.lead_batch_ids', ''),
         ('leadroute.agents', 'WHERE kind <> ''builtin'''), ('leadroute.documents', 'WHERE document_id >= 1000'),
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),

@@ -98,9 +98,9 @@ COMMENT ON COLUMN leadroute.lead_states.tier IS 'The tier of the score; null if 
 COMMENT ON COLUMN leadroute.lead_states.load IS 'How much the lead counts towards caps per open, from when it was assigned: see tier_loads. Null: 1.';
 COMMENT ON COLUMN leadroute.lead_states.expected_value IS 'Score times the value of the rule, rounded; null if the rule gives no value.';
 COMMENT ON COLUMN leadroute.lead_states.response_due_at IS 'By when the owner has to respond first; null if the rule says nothing of it.';
-COMMENT ON COLUMN leadroute.lead_states.accepted_at IS 'When the owner accepted the lead; null if not.';
-COMMENT ON COLUMN leadroute.lead_states.responded_at IS 'When the owner first responded; null if not yet.';
-COMMENT ON COLUMN leadroute.lead_states.finished_at IS 'When the work on the lead ended: it takes no capacity any more. Null while it is open.';
+COMMENT ON COLUMN leadroute.lead_states.accepted_at IS 'When the owner accepted the lead; null if not. It goes when the owner changes.';
+COMMENT ON COLUMN leadroute.lead_states.responded_at IS 'When somebody first responded to the lead; null if nobody has. It stays when the owner changes.';
+COMMENT ON COLUMN leadroute.lead_states.finished_at IS 'When the work on the lead ended: it takes no capacity any more, and its decision stands. Null while it is open.';
 COMMENT ON COLUMN leadroute.lead_states.result IS 'How it ended: won or lost; null while it is open.';
 COMMENT ON COLUMN leadroute.lead_states.estimated_at IS 'Of a lead that waits in a pool''s overflow: when somebody may take it, as far as can be told; otherwise null.';
 COMMENT ON COLUMN leadroute.lead_states.closed_reason IS 'deleted, table dropped, partition dropped, or partition detached; merged: into another lead, see lead_merges; otherwise null.';

@@ -8,7 +8,7 @@
 \set intake `cat sql/intake.sql`
 \set registry `cat sql/registry.sql`
 \set policy `cat sql/policy.sql sql/policy_*.sql`
-\set pipeline `cat sql/pipeline.sql`
+\set pipeline `cat sql/pipeline.sql sql/afterwards.sql`
 \set agents `cat sql/agents.sql`
 \set scoring `cat sql/scoring.sql`
 \set assignment `cat sql/assignment.sql sql/calendars.sql sql/counters.sql sql/choosing.sql sql/persons.sql`
@@ -23,7 +23,7 @@ INSERT INTO parts (part_no, part, about, script) VALUES
     (1, 'intake', 'Leads tables, identity, the current state of each lead.', :'intake'),
     (2, 'registry', 'Agents, and the documents that steps depend on.', :'registry'),
     (3, 'policy', 'Versioned rules and steps.', :'policy'),
-    (4, 'pipeline', 'Routing by hand, catching up, submitting a lead for its decision.', :'pipeline'),
+    (4, 'pipeline', 'Routing by hand, catching up, submitting a lead for its decision; what people do with leads afterwards.', :'pipeline'),
     (5, 'agents', 'What the built-in agents read.', :'agents'),
     (6, 'scoring', 'Models.', :'scoring'),
     (7, 'assignment', 'Owners, pools, turns.', :'assignment'),

@@ -7,6 +7,7 @@
 #include "assignment/assignment.h"
 
 #include "agents/agents.h"
+#include "pipeline/by_hand.h"
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
 #include "provenance/provenance.h"

@@ -10,7 +10,8 @@
  * A turn that falls to a member who cannot take the lead is used up, as are all up to the next who can: so those who can share
  * the leads as their weights say, and nobody gets the leads of whoever stands in front of him.
  *
- * Where nobody acts on what is decided (shadows, tables that are observed), counters are read and nothing is taken or drawn.
+ * Where nobody acts on what is decided (shadows, tables that are observed, dry runs), counters are read and nothing is taken or
+ * drawn.
  */
 #include "assignment/live.h"
 
@@ -109,7 +110,7 @@ lr_live_assign(LrLive *live)
 	{
 		LivePool   *pool = lfirst(cell);
 
-		if (pool->readings)
+		if (pool->readings && !live->batch->evaluating)
 			lr_readings_end(pool->readings);
 	}
 	for (int i = 0; i < live->nleads; i++)
@@ -192,7 +193,9 @@ prepare_pools(LrLive *live)
 	{
 		LivePool   *pool = lfirst(cell);
 
-		lr_pool_record(pool->pool);
+		/* what nobody is to find is not put on record either */
+		if (!live->batch->evaluating)
+			lr_pool_record(pool->pool);
 		if (pool->pool->governed)
 			pool->readings = lr_readings_begin(pool->pool);
 		else

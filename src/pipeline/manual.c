@@ -30,8 +30,10 @@ typedef struct Results
 } Results;
 
 static void keep_result(const LrRun *run, void *argument);
-static void route_by_id(const int64 *lead_ids, int n, char cause, const char *reason, Results *results);
 static int	overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids);
+static void route_by_id(const int64 *lead_ids, int n, char *reason, Results *results);
+static LrRouting *begin_routing(LrSource *source, const LrByIds *how);
+static void end_routing(LrRouting *routing, TupleTableSlot *slot);
 static int	source_of_lead(int64 lead_id);
 static List *attached_sources(FunctionCallInfo fcinfo);
 static int	add_locked(LrRouting *routing, const LrSource *source, char **keys, int n);
@@ -48,7 +50,7 @@ leadroute_route_lead(PG_FUNCTION_ARGS)
 	int64		lead_id = PG_GETARG_INT64(0);
 	Results		results = {0};
 
-	route_by_id(&lead_id, 1, 'm', text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
+	route_by_id(&lead_id, 1, text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
 	PG_RETURN_INT64(results.run_id);
 }
 
@@ -82,7 +84,7 @@ leadroute_route_leads(PG_FUNCTION_ARGS)
 		if (i == 0 || ids[i] != ids[i - 1])
 			ids[n++] = ids[i];
 	}
-	route_by_id(ids, n, 'm', text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
+	route_by_id(ids, n, text_to_cstring(PG_GETARG_TEXT_PP(1)), &results);
 	return (Datum) 0;
 }
 
@@ -113,7 +115,7 @@ leadroute_draw_overflow(PG_FUNCTION_ARGS)
 	int64	   *lead_ids;
 	int			n = overflow_of_pool(fcinfo, &lead_ids);
 
-	route_by_id(lead_ids, n, 'v', NULL, &results);
+	lr_route_by_ids(lead_ids, n, &(LrByIds) {.cause = 'v',.done = keep_result,.argument = &results});
 	PG_RETURN_INT64(results.decided);
 }
 
@@ -146,6 +148,12 @@ overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids)
 }
 
 static void
+route_by_id(const int64 *lead_ids, int n, char *reason, Results *results)
+{
+	lr_route_by_ids(lead_ids, n, &(LrByIds) {.cause = 'm',.note = reason,.done = keep_result,.argument = results});
+}
+
+static void
 keep_result(const LrRun *run, void *argument)
 {
 	Results    *results = argument;
@@ -161,12 +169,16 @@ keep_result(const LrRun *run, void *argument)
 	}
 }
 
-/* Routes leads by their ids, in the order given; those of one table together. */
-static void
-route_by_id(const int64 *lead_ids, int n, char cause, const char *reason, Results *results)
+/*
+ * Routes leads by their ids; those of one table that follow each other go together. Unless the states are locked, ids ascend: rows are
+ * locked in their order.
+ */
+void
+lr_route_by_ids(const int64 *lead_ids, int n, const LrByIds *how)
 {
 	LrRouting  *routing = NULL;
 	LrSource   *source = NULL;
+	int			last = 0;		/* source id */
 	TupleTableSlot *slot = NULL;
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "leadroute by hand", ALLOCSET_DEFAULT_SIZES);
 
@@ -177,42 +189,73 @@ route_by_id(const int64 *lead_ids, int n, char cause, const char *reason, Result
 		bool		found;
 
 		CHECK_FOR_INTERRUPTS();
-		if (source == NULL || source->source_id != source_id)
+		if (source_id == 0 || source_id != last)
 		{
-			if (routing)
-			{
-				lr_routing_end(routing);
-				ExecDropSingleTupleTableSlot(slot);
-			}
+			end_routing(routing, slot);
+			routing = NULL;
+			last = source_id;
 			source = source_id ? lr_source_by_id(source_id) : NULL;
-			if (source == NULL)
-				ereport(ERROR,
-						errcode(source_id ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_UNDEFINED_OBJECT),
-						source_id ? errmsg("the table of lead " INT64_FORMAT " is not attached any more", lead_ids[i])
-						: errmsg("lead " INT64_FORMAT " does not exist", lead_ids[i]),
-						errhint("See leadroute.lead_states; leads that were never routed are in leadroute.unrouted_leads, and route_pending() routes them."));
-			routing = lr_routing_begin(source, cause, reason, keep_result, results);
-			slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
+			if (source)
+			{
+				routing = begin_routing(source, how);
+				slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
+			}
+		}
+		if (source == NULL && how->left == NULL)
+			ereport(ERROR,
+					errcode(source_id ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_UNDEFINED_OBJECT),
+					source_id ? errmsg("the table of lead " INT64_FORMAT " is not attached any more", lead_ids[i])
+					: errmsg("lead " INT64_FORMAT " does not exist", lead_ids[i]),
+					errhint("See leadroute.lead_states; leads that were never routed are in leadroute.unrouted_leads, and route_pending() routes them."));
+		if (source == NULL)
+		{
+			*how->left = lappend_int(*how->left, i);
+			continue;
 		}
 		saved = MemoryContextSwitchTo(scratch);
-		found = lr_lead_fetch(source, lead_ids[i], true, slot);
-		if (!found)
+		found = lr_lead_fetch(source, lead_ids[i], !how->locked && !how->dry, slot);
+		MemoryContextSwitchTo(saved);
+		if (!found && how->left == NULL)
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("the row of lead " INT64_FORMAT " is gone", lead_ids[i]),
 					errhint("Its decisions stay on record: see leadroute.lead_timeline."));
-		MemoryContextSwitchTo(saved);
-		lr_routing_require_policy(routing);
-		lr_routing_add(routing, slot);
+		if (how->left == NULL)
+			lr_routing_require_policy(routing);
+		if (found && !lr_routing_waits(routing))
+			lr_routing_add(routing, slot);
+		else
+			*how->left = lappend_int(*how->left, i);
 		ExecClearTuple(slot);
 		MemoryContextReset(scratch);
 	}
-	if (routing)
-	{
-		lr_routing_end(routing);
-		ExecDropSingleTupleTableSlot(slot);
-	}
+	end_routing(routing, slot);
 	MemoryContextDelete(scratch);
+}
+
+static LrRouting *
+begin_routing(LrSource *source, const LrByIds *how)
+{
+	if (how->policy)
+	{
+		/* the same table, under another policy */
+		LrSource   *other = palloc(sizeof(LrSource));
+
+		*other = *source;
+		other->policy = pstrdup(how->policy);
+		source = other;
+	}
+	return how->dry ? lr_routing_begin_dry(source, how->cause, how->done, how->argument)
+		: lr_routing_begin(source, how->cause, how->note, how->done, how->argument);
+}
+
+static void
+end_routing(LrRouting *routing, TupleTableSlot *slot)
+{
+	if (routing == NULL)
+		return;
+	lr_routing_end(routing);
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 /* Finds the table that a lead belongs to: its state or its key says, or a table that takes lead ids as keys has it. */

@@ -68,8 +68,6 @@ typedef struct LrRun
 	int			pool_revision_id;
 	int64		turn;			/* -1 if none was drawn */
 	int			owner_id;
-	int			nexcluded;		/* owners who declined the lead */
-	int		   *excluded;
 	TimestampTz waiting_since;	/* in an overflow; 0: it is in none */
 	int			waiting_pool_id;
 	int			load;			/* what it counts while it is open */
@@ -81,6 +79,8 @@ typedef struct LrRun
 	const char *preferred_reason;	/* account_owner or known_person */
 	int64		preferred_lead_id;	/* the earlier lead of the same person; 0 if there is none */
 	int			same_person_as;	/* the next run of the batch before this one that is of the same person, or -1 */
+	int			nexcluded;		/* owners who declined the lead, and are not asked again */
+	int		   *excluded;
 
 	/* record: places in the batch's buffers */
 	int			attributes_at;
@@ -91,6 +91,7 @@ typedef struct LrRun
 	bool		known;			/* the lead may have a row in lead_states */
 	bool		has_state;		/* it has, and it is locked */
 	bool		merged;			/* into another lead, which is routed in its place */
+	bool		finished;		/* the lead is closed, won or lost: its decision stands until it is reopened */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
 
 	void	   *evaluation;		/* of who decides without writing */
@@ -149,9 +150,26 @@ typedef struct LrRouting LrRouting;
 typedef void (*LrRunDone) (const LrRun *run, void *argument);
 
 extern LrRouting *lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done, void *argument);
+extern LrRouting *lr_routing_begin_dry(LrSource *source, char cause, LrRunDone done, void *argument);
+extern bool lr_routing_waits(const LrRouting *routing);
 extern void lr_routing_wait(LrRouting *routing, const char *reason);
 extern void lr_routing_require_policy(const LrRouting *routing);
 extern void lr_routing_add(LrRouting *routing, TupleTableSlot *slot);
 extern int64 lr_routing_end(LrRouting *routing);
+
+/* manual.c: leads by their ids */
+typedef struct LrByIds
+{
+	char		cause;			/* as in leadroute.entries */
+	const char *note;
+	const char *policy;			/* NULL: that of the lead's table */
+	bool		locked;			/* the states are, and keep others from deciding; otherwise the leads' rows are locked */
+	bool		dry;			/* nothing is drawn or written */
+	List	  **left;			/* gets the places of leads that cannot be routed; NULL: that raises */
+	LrRunDone	done;
+	void	   *argument;
+} LrByIds;
+
+extern void lr_route_by_ids(const int64 *lead_ids, int n, const LrByIds *how);
 
 #endif

@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "pipeline/by_hand.h"
 #include "provenance/provenance.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -32,6 +33,7 @@ struct LrRouting
 	LrSource   *source;
 	LrPolicy   *policy;			/* NULL while leads have to wait */
 	const char *waiting;		/* why they wait, or NULL */
+	bool		dry;			/* nothing is drawn or written */
 	TimestampTz as_of;
 	char		cause;
 	Oid			user;
@@ -52,6 +54,7 @@ struct LrRouting
 	void	   *argument;
 };
 
+static LrRouting *begin(LrSource *source, char cause, const char *note, bool dry, LrRunDone done, void *argument);
 static void make_room(LrRouting *routing);
 static void finish_rows(LrRouting *routing);
 static void find_lead_ids(LrRouting *routing);
@@ -64,10 +67,27 @@ static void route_batch(LrRouting *routing, LrBatch *batch);
 static void route_shadow(LrRouting *routing);
 static void find_unchanged(LrBatch *batch);
 static bool is_unchanged(LrRun *run, uint64 row);
+static bool stays(LrRun *run, uint64 row);
+static bool may_keep(LrRun *run, int owner_id);
 
 /* Begins a routing. done, if given, is called for each run when it is written. */
 LrRouting *
 lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done, void *argument)
+{
+	/* before anything is read that decides: see by_hand_offboard.c */
+	lr_states_enter();
+	return begin(source, cause, note, false, done, argument);
+}
+
+/* Begins a routing that shows what would come out: nothing is drawn, locked or written. */
+LrRouting *
+lr_routing_begin_dry(LrSource *source, char cause, LrRunDone done, void *argument)
+{
+	return begin(source, cause, NULL, true, done, argument);
+}
+
+static LrRouting *
+begin(LrSource *source, char cause, const char *note, bool dry, LrRunDone done, void *argument)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute routing", ALLOCSET_SMALL_SIZES);
 	MemoryContext saved = MemoryContextSwitchTo(memory);
@@ -77,6 +97,7 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 	routing->memory = memory;
 	routing->source = source;
 	routing->cause = cause;
+	routing->dry = dry;
 	routing->as_of = GetCurrentTimestamp();
 	routing->user = GetUserId();
 	routing->capacity = lr_batch_size;
@@ -94,6 +115,9 @@ lr_routing_begin(LrSource *source, char cause, const char *note, LrRunDone done,
 			routing->batch.mode = LR_MODE_OBSERVE;
 		else
 			begin_trial(routing);
+		routing->batch.evaluating = dry;
+		if (routing->trial)
+			routing->candidate->evaluating = dry;
 	}
 	routing->recorder.memory = memory;
 	routing->recorder.capacity = routing->capacity;
@@ -111,6 +135,13 @@ void
 lr_routing_wait(LrRouting *routing, const char *reason)
 {
 	routing->waiting = reason;
+}
+
+/* Tells whether the leads will have to wait. */
+bool
+lr_routing_waits(const LrRouting *routing)
+{
+	return routing->waiting != NULL;
 }
 
 /* Raises 55000 if the leads would have to wait: who routes by hand wants a decision. */
@@ -260,18 +291,23 @@ route_rows(LrRouting *routing)
 	}
 	if (batch->cause != 'i')
 	{
-		lr_lock_states(batch);
+		lr_find_states(batch, !routing->dry);
 		leave_out_merged(batch);
+		lr_find_declined(batch);
 	}
 	if (routing->trial)
 		divide(routing);
 	route_batch(routing, batch);
 	if (routing->trial && routing->trial->shadow)
-		route_shadow(routing);
+	{
+		if (!routing->dry)
+			route_shadow(routing);
+	}
 	else if (routing->trial)
 	{
 		route_batch(routing, routing->candidate);
-		lr_trial_tally(routing->trial, routing->candidate);
+		if (!routing->dry)
+			lr_trial_tally(routing->trial, routing->candidate);
 	}
 }
 
@@ -316,7 +352,8 @@ route_batch(LrRouting *routing, LrBatch *batch)
 	if (batch->cause != 'i')
 		find_unchanged(batch);
 	lr_assign_batch(batch);
-	lr_record_batch(&routing->recorder, batch);
+	if (!routing->dry)
+		lr_record_batch(&routing->recorder, batch);
 	for (int i = 0; i < batch->n && routing->done; i++)
 		routing->done(&batch->runs[i], routing->argument);
 	routing->total += batch->n;
@@ -390,6 +427,9 @@ add_to_candidate(LrBatch *candidate, const LrRun *run, int place)
 		return;
 	twin->known = run->known;
 	twin->has_state = run->has_state;
+	twin->finished = run->finished;
+	twin->nexcluded = run->nexcluded;
+	twin->excluded = run->excluded;
 	twin->supersedes = run->supersedes;
 }
 
@@ -415,7 +455,7 @@ route_shadow(LrRouting *routing)
 
 /*
  * Finds the runs of leads routed again in which nothing changed: the same policy version, attributes, outputs and rule, and
- * an owner who is still an available member of the pool, or still the one to be preferred. Their decision stands.
+ * an owner who is still there, or still the one to be preferred. Their decision stands; so does that of a lead that is closed.
  */
 static void
 find_unchanged(LrBatch *batch)
@@ -431,15 +471,20 @@ find_unchanged(LrBatch *batch)
 
 		if (run->supersedes == 0)
 			continue;
+		if (run->finished)
+		{
+			run->unchanged = true;
+			continue;
+		}
 		lr_sql_begin(&identity);
 		if (lr_sql_kept(LR_PLAN_ENTRY,
-						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL, e.mode = 'o'"
+						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL, e.mode = 'o', s.pool_id"
 						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id) WHERE e.run_id = $1 AND s.run_id = $1 AND s.outcome = e.outcome",
 						1, types, values, NULL) > 0)
 		{
 			MemoryContext saved = MemoryContextSwitchTo(memory);
 
-			run->unchanged = is_unchanged(run, 0);
+			run->unchanged = batch->cause == 'b' ? stays(run, 0) : is_unchanged(run, 0);
 			MemoryContextSwitchTo(saved);
 		}
 		lr_sql_end(&identity);
@@ -475,15 +520,39 @@ is_unchanged(LrRun *run, uint64 row)
 	pool = lr_pool(run->pool_id, run->batch->as_of, terms->within, terms->working_clock);
 	owner_id = lr_sql_int32(row, 4, 0);
 	if (strcmp(outcome, "assigned") == 0)
-	{
-		int			preferred = lr_preferred_owner(run);
-
-		if (preferred != 0 ? owner_id != preferred : run->preferred_lead_id != 0 || !lr_pool_has_on(pool, owner_id))
-			return false;
-		/* who follows this lead in the batch wants to know */
-		run->owner_id = owner_id;
-		return true;
-	}
+		return may_keep(run, owner_id);
 	/* nobody was there, and nobody is; who waits in an overflow may leave it */
 	return strcmp(outcome, "no_rule") == 0 && pool->non == 0;
+}
+
+/*
+ * Tells whether a lead that is rerouted in a batch stays where it is: what moves it is another outcome, another pool, or an owner who
+ * does not work in the pool any more. That the policy's version is another one is what such batches are for.
+ */
+static bool
+stays(LrRun *run, uint64 row)
+{
+	bool		isnull;
+
+	if (strcmp(lr_sql_text(row, 5), lr_outcome_names[run->outcome]) != 0 || !DatumGetBool(lr_sql_datum(row, 6, &isnull)) ||
+		DatumGetBool(lr_sql_datum(row, 7, &isnull)) != (run->batch->mode == LR_MODE_OBSERVE))
+		return false;
+	return run->outcome != LR_ASSIGNED || (lr_sql_int32(row, 8, 0) == run->pool_id && may_keep(run, lr_sql_int32(row, 4, 0)));
+}
+
+/* Tells whether who has a lead can go on having it: a member who is still there, or the one to be preferred, who has not declined it. */
+static bool
+may_keep(LrRun *run, int owner_id)
+{
+	const LrTerms *terms = lr_rule_terms(run->batch->policy, run->rule);
+	int			preferred = lr_preferred_owner(run);
+
+	if (lr_run_excludes(run, owner_id))
+		return false;
+	if (preferred != 0 ? owner_id != preferred
+		: run->preferred_lead_id != 0 || !lr_pool_has_on(lr_pool(run->pool_id, run->batch->as_of, terms->within, terms->working_clock), owner_id))
+		return false;
+	/* who follows this lead in the batch wants to know */
+	run->owner_id = owner_id;
+	return true;
 }

@@ -69,6 +69,11 @@ leadroute_explain_decided_rule(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	entry = lr_entry_load(PG_GETARG_INT64(0));
+	if (entry->by_person)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("decision " INT64_FORMAT " was made by a person: no rule was looked at", PG_GETARG_INT64(0)),
+				errhint("Ask for the decision that it supersedes: see the column supersedes of leadroute.decisions."));
 	e.policy = lr_policy_hold(entry->policy_version_id);
 	find_rule(&e, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	lr_batch_init(&batch, e.policy, lr_source_of_given(), entry->as_of, 'm', GetUserId());

@@ -224,6 +224,7 @@ typedef struct LrSegment LrSegment;
 struct LrRun;
 
 extern LrSegment *lr_segment_make(const char *condition);
+extern const Bitmapset *lr_segment_reads(const LrSegment *segment);
 extern bool lr_segment_holds(const LrSegment *segment, const struct LrRun *run);
 extern void lr_segment_check(const char *condition, json_t *justifications, const char *what, LrMistakes *mistakes);
 extern bool lr_share_takes(const struct LrRun *run, const char *salt, double share);

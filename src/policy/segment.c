@@ -46,6 +46,13 @@ lr_segment_make(const char *condition)
 	return segment;
 }
 
+/* Returns the attributes that a segment reads. */
+const Bitmapset *
+lr_segment_reads(const LrSegment *segment)
+{
+	return segment && segment->condition ? segment->condition->reads : NULL;
+}
+
 /* Tells whether a lead is in a segment; NULL is everybody. */
 bool
 lr_segment_holds(const LrSegment *segment, const LrRun *run)

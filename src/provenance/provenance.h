@@ -105,6 +105,7 @@ typedef struct LrEntry
 	char		cause;
 	char	   *outcome;
 	char	   *reason_code;
+	bool		by_person;		/* a person decided it: no step ran */
 	bytea	   *evidence;
 	bytea	   *choice;			/* or NULL */
 	char	   *environment;	/* JSON */
@@ -136,7 +137,7 @@ extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);
 extern void lr_record_shadow(LrRecorder *recorder, LrBatch *batch);
 extern void lr_recorder_end(LrRecorder *recorder);
 extern void lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reason, bool changed, TimestampTz at, Oid user);
-extern void lr_lock_states(LrBatch *batch);
+extern void lr_find_states(LrBatch *batch, bool lock);
 extern void lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at);
 
 /* partition.c */

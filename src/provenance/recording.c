@@ -31,6 +31,11 @@ enum
 	STATE_RESPONSE_DUE_AT, STATE_ACCEPTED_AT, STATE_RESPONDED_AT, STATE_FINISHED_AT, STATE_RESULT, STATE_ESTIMATED_AT
 };
 
+/* What is read of the states of leads that are routed again. */
+#define FIND_STATES \
+	"SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since," \
+	" coalesce(closed_reason = 'merged', false), finished_at FROM leadroute.lead_states WHERE lead_id = ANY ($1)"
+
 /* Run ids that a session takes at a time, at least. */
 #define RUN_IDS_AHEAD 32
 
@@ -242,7 +247,7 @@ write_new_states(LrRecorder *recorder, LrBatch *batch)
 		if (!batch->runs[i].has_state)
 			batch->runs[i].known = taken[row++];
 	}
-	lr_lock_states(batch);
+	lr_find_states(batch, true);
 	for (int i = 0; i < batch->n; i++)
 	{
 		/* whoever has the id has not committed, or did so behind our snapshot */
@@ -293,8 +298,9 @@ change_state(LrRun *run)
 	lr_sql_kept(LR_PLAN_CHANGE_STATE,
 				"UPDATE leadroute.lead_states SET run_id = $2, since = $3, closed_at = NULL, score = $4, source_id = $5, policy_version_id = $6,"
 				" owner_id = $7, pool_id = $8, changed_by = $9::pg_catalog.regrole, outcome = $10::leadroute.outcome, reason_code = $11, tier = $12,"
-				" closed_reason = NULL, load = $13, expected_value = $14, response_due_at = $15, accepted_at = NULL, responded_at = NULL, finished_at = NULL,"
-				" result = NULL, estimated_at = $16 WHERE lead_id = $1", 16, types, values, nulls);
+				" closed_reason = NULL, load = $13, expected_value = $14, response_due_at = $15, estimated_at = $16,"
+				" accepted_at = CASE WHEN closed_at IS NULL AND owner_id = $7 THEN accepted_at END,"
+				" responded_at = CASE WHEN closed_at IS NULL THEN responded_at END, finished_at = NULL, result = NULL WHERE lead_id = $1", 16, types, values, nulls);
 	lr_sql_end(&identity);
 }
 
@@ -324,8 +330,10 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 				" SELECT l, $4, $2, $5::pg_catalog.regrole, 'pending', $3 FROM unnest($1) AS l"
 				" ON CONFLICT (lead_id) DO UPDATE SET source_id = excluded.source_id, since = excluded.since, closed_at = NULL, score = NULL, policy_version_id = NULL,"
 				" owner_id = NULL, pool_id = NULL, changed_by = excluded.changed_by, outcome = 'pending', reason_code = excluded.reason_code, tier = NULL,"
-				" closed_reason = NULL, load = NULL, expected_value = NULL, response_due_at = NULL, accepted_at = NULL, responded_at = NULL, finished_at = NULL,"
-				" result = NULL, estimated_at = NULL WHERE CASE WHEN $6 THEN lead_states.closed_reason IS DISTINCT FROM 'merged' ELSE lead_states.closed_at IS NOT NULL END", 6, types, values, NULL);
+				" closed_reason = NULL, load = NULL, expected_value = NULL, response_due_at = NULL, accepted_at = NULL,"
+				" responded_at = CASE WHEN lead_states.closed_at IS NULL THEN lead_states.responded_at END, finished_at = NULL,"
+				" result = NULL, estimated_at = NULL WHERE CASE WHEN $6 THEN lead_states.closed_reason IS DISTINCT FROM 'merged'"
+				" AND (lead_states.finished_at IS NULL OR lead_states.closed_at IS NOT NULL) ELSE lead_states.closed_at IS NOT NULL END", 6, types, values, NULL);
 	lr_sql_end(&identity);
 }
 
@@ -350,9 +358,9 @@ lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at)
 
 /* ---- which leads have a state already ---- */
 
-/* Finds and locks the states of the leads that may have one (known), in the order of their ids. */
+/* Finds the states of the leads that may have one (known), and locks them, if asked to, in the order of their ids. */
 void
-lr_lock_states(LrBatch *batch)
+lr_find_states(LrBatch *batch, bool lock)
 {
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID};
@@ -368,20 +376,22 @@ lr_lock_states(LrBatch *batch)
 	}
 	values[0] = PointerGetDatum(construct_array(elements, nknown, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 	lr_sql_begin(&identity);
-	n = lr_sql("SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since, coalesce(closed_reason = 'merged', false)"
-			   " FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE", false, 1, types, values,
-			   NULL);
+	n = lr_sql(lock ? FIND_STATES " ORDER BY lead_id FOR UPDATE" : FIND_STATES, !lock, 1, types, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		open;
+		bool		unfinished;
 		bool		isnull;
 		LrRun	   *run;
 
 		(void) lr_sql_datum(i, 4, &open);
 		run = state_found(batch, lr_sql_int64(i, 1, 0), lr_sql_int64(i, 2, 0), lr_sql_int32(i, 3, 0), !open);
-		if (run)
-			run->merged = DatumGetBool(lr_sql_datum(i, 7, &isnull));
-		if (run && open && lr_sql_int32(i, 5, 0) != 0)
+		if (run == NULL)
+			continue;
+		run->merged = DatumGetBool(lr_sql_datum(i, 7, &isnull));
+		(void) lr_sql_datum(i, 8, &unfinished);
+		run->finished = !unfinished && open;
+		if (open && lr_sql_int32(i, 5, 0) != 0)
 		{
 			run->waiting_pool_id = lr_sql_int32(i, 5, 0);
 			run->waiting_since = DatumGetTimestampTz(lr_sql_datum(i, 6, &isnull));

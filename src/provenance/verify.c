@@ -26,6 +26,7 @@ static void keep_recorded_target(LrRun *run, const LrEntry *entry);
 static void keep_recorded_owner(LrRun *run, const LrEntry *entry);
 static void repeat_assignment(LrRun *run, const LrEntry *entry);
 static int	owner_on_record(int64 lead_id, const LrEntry *entry);
+static void keep_decision_of_person(LrRun *run, const LrEntry *entry);
 static void append_decision(StringInfo json, const char *outcome, const char *reason, double score, int rule_no, int pool_id, int64 turn,
 							int owner_id, const LrPolicy *policy);
 static Datum json_datum(StringInfo json);
@@ -53,7 +54,8 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	entry = lr_entry_load(PG_GETARG_INT64(0));
-	policy = lr_policy_hold(entry->policy_version_id);
+	/* what a person decided rests on no step */
+	policy = entry->by_person ? lr_policy_hold_to_read(entry->policy_version_id) : lr_policy_hold(entry->policy_version_id);
 	evidence = lr_evidence_read(VARDATA_ANY(entry->evidence), VARSIZE_ANY_EXHDR(entry->evidence), policy);
 
 	lr_batch_init(&batch, policy, NULL, entry->as_of, 'm', InvalidOid);
@@ -65,7 +67,10 @@ leadroute_recompute_decision(PG_FUNCTION_ARGS)
 	appendBinaryStringInfo(&batch.attributes, evidence->stable, run->attributes_length);
 	lr_evidence_restore_flags(evidence, run);
 	lr_evidence_flags(run);
-	repeat_steps(run, evidence, &unavailable, entry);
+	if (entry->by_person)
+		keep_decision_of_person(run, entry);
+	else
+		repeat_steps(run, evidence, &unavailable, entry);
 	lr_evidence_finish(run);
 	again = lr_evidence_read(VARDATA(lr_run_evidence(run)), VARSIZE(lr_run_evidence(run)) - VARHDRSZ, policy);
 
@@ -234,6 +239,16 @@ owner_on_record(int64 lead_id, const LrEntry *entry)
 		owner_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);
 	return owner_id;
+}
+
+/* What a person decided stands as it is recorded; the score is that of the decision before. */
+static void
+keep_decision_of_person(LrRun *run, const LrEntry *entry)
+{
+	keep_recorded_target(run, entry);
+	run->owner_id = entry->owner_id;
+	if (!isnan(entry->score))
+		lr_run_set(run, LR_SCORE, Int32GetDatum((int32) entry->score));
 }
 
 static void
