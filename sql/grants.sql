@@ -108,8 +108,7 @@ GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regproced
 
 -- Operators and auditors read the record and prove it. What they read holds no direct identifiers.
 GRANT SELECT ON leadroute.lead_states, leadroute.decisions, leadroute.provenance, leadroute.lead_timeline, leadroute.routing_metrics,
-    leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.pool_states, leadroute.environments, leadroute.entries
-    leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.environments, leadroute.entries, leadroute.lead_acts, leadroute.open_leads
+    leadroute.unrouted_leads, leadroute.pool_revisions, leadroute.pool_states, leadroute.environments, leadroute.entries, leadroute.lead_acts, leadroute.open_leads
     TO leadroute_operator, leadroute_auditor;
 GRANT SELECT ON leadroute.overflow_leads TO leadroute_operator, leadroute_auditor;
 GRANT EXECUTE ON FUNCTION leadroute.draw_overflow(text, integer) TO leadroute_operator;

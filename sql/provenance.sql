@@ -70,7 +70,7 @@ COMMENT ON COLUMN leadroute.entries.supersedes IS 'The run whose decision this r
 COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s sequence; of modes s and o none was drawn: it is that of the decision beside it, or one that the lead''s id names.';
 COMMENT ON COLUMN leadroute.entries.rule_no IS 'The rule that decided: its place in the policy document, from 0.';
 COMMENT ON COLUMN leadroute.entries.duration_us IS 'Time taken, in microseconds; in a statement with many leads each has its share.';
-COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending), d declined, l the owner left, b rerouted in a batch, v drawn from overflow; r reassigned, h overridden and n put back (undo_reroute) are decisions of a person, in which no step ran.; g merge (merge_leads).';
+COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending), d declined, l the owner left, b rerouted in a batch, v drawn from overflow; r reassigned, h overridden and n put back (undo_reroute) are decisions of a person, in which no step ran; g merge (merge_leads).';
 COMMENT ON COLUMN leadroute.entries.mode IS 'r routed, c routed by the candidate of a canary, o observed: decided beside another router that acts; s shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.entries.trial_id IS 'The trial that the lead took part in, on the side that mode says; null for none: see policy_trials.';
 COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes and steps, the rules that raised among them, in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
