@@ -197,28 +197,28 @@ CREATE FUNCTION leadroute.owner_working(owner text, at timestamptz DEFAULT now()
     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'leadroute_owner_working';
 COMMENT ON FUNCTION leadroute.owner_working(text, timestamptz) IS
-    'Whether an owner works at a moment, by dates, calendar, holidays and absences; not why, and not whether the switch available is on. owner: its reference. Raises 42704 if there is no such owner, 22008 if the moment is infinite, 22004 for null.';
+    'Whether an owner works at a moment, by dates, calendar, holidays and absences; not why, and not whether the switch available is on. owner: its reference. Raises 42704 if there is no such owner, 22008 if the moment is infinite or after the year 140000, 22004 for null.';
 
 CREATE FUNCTION leadroute.next_working_time(owner text, at timestamptz DEFAULT now()) RETURNS timestamptz
     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'leadroute_next_working_time';
 COMMENT ON FUNCTION leadroute.next_working_time(text, timestamptz) IS
-    'Returns the first moment, from at on, at which an owner works; null if there is none within 366 days. owner: its reference. Raises 42704 if there is no such owner, 22008 if the moment is infinite, 22004 for null.';
+    'Returns the first moment, from at on, at which an owner works; null if there is none within 366 days. owner: its reference. Raises 42704 if there is no such owner, 22008 if the moment is infinite or after the year 140000, 22004 for null.';
 
 CREATE FUNCTION leadroute.working_time(owner text, since timestamptz, until timestamptz) RETURNS interval
     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'leadroute_working_time';
 COMMENT ON FUNCTION leadroute.working_time(text, timestamptz, timestamptz) IS
-    'Returns how long an owner works from since to until, in hours, minutes and seconds: 0 if until is not after since. owner: its reference. Raises 42704 if there is no such owner, 22008 if a moment is infinite, 22004 for null.';
+    'Returns how long an owner works from since to until, in hours, minutes and seconds: 0 if until is not after since. owner: its reference. Raises 42704 if there is no such owner, 22008 if a moment is infinite or after the year 140000, 22004 for null.';
 
 CREATE FUNCTION leadroute.working_time_end(owner text, since timestamptz, amount interval) RETURNS timestamptz
     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'leadroute_working_time_end';
 COMMENT ON FUNCTION leadroute.working_time_end(text, timestamptz, interval) IS
-    'Returns when an owner who begins at since has worked an amount of hours, minutes and seconds; of 0, when the owner works next. Null if that is never, or after 366 days without work. owner: its reference. Raises 42704 if there is no such owner, 22008 if the moment is infinite, 22023 if the amount is negative or has days or months, 22004 for null.';
+    'Returns when an owner who begins at since has worked an amount of hours, minutes and seconds; of 0, when the owner works next. Null if that is never, or after 366 days without work. owner: its reference. Raises 42704 if there is no such owner, 22008 if the moment is infinite or after the year 140000, 22023 if the amount is negative or has days or months, 22004 for null.';
 
 CREATE FUNCTION leadroute.cap_window(per text, timezone text, at timestamptz, OUT starts_at timestamptz, OUT ends_at timestamptz)
     LANGUAGE c STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'leadroute_cap_window';
 COMMENT ON FUNCTION leadroute.cap_window(text, text, timestamptz) IS
-    'Returns the span, from starts_at up to and not including ends_at, that a cap counts over at a moment. per: hour, day, week or month. Raises 22023 for another one or an unknown time zone, 22008 if the moment is infinite.';
+    'Returns the span, from starts_at up to and not including ends_at, that a cap counts over at a moment. per: hour, day, week or month. Raises 22023 for another one or an unknown time zone, 22008 if the moment is infinite or after the year 140000.';

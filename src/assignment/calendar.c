@@ -333,13 +333,13 @@ is_holiday(const LrSchedule *schedule, DateADT day)
 	return low < schedule->nholidays && schedule->holidays[low] == day;
 }
 
-/* Appends a span; one that touches the last continues it. */
+/* Appends a span; one that touches the last continues it, or overlaps it, where hours came in that nobody checked. */
 static void
 add_span(LrWindow *window, TimestampTz from, TimestampTz until)
 {
-	if (window->n > 0 && window->spans[window->n - 1].until == from)
+	if (window->n > 0 && window->spans[window->n - 1].until >= from)
 	{
-		window->spans[window->n - 1].until = until;
+		window->spans[window->n - 1].until = Max(window->spans[window->n - 1].until, until);
 		return;
 	}
 	if (window->n == window->room)
@@ -384,10 +384,10 @@ moment_argument(FunctionCallInfo fcinfo, int argument)
 {
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(argument);
 
-	if (TIMESTAMP_NOT_FINITE(at))
+	if (TIMESTAMP_NOT_FINITE(at) || at >= LR_CALENDAR_END)
 		ereport(ERROR,
 				errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				errmsg("the moment is infinite"),
+				errmsg("the moment is out of range"),
 				errhint("Give a moment such as now()."));
 	return at;
 }

@@ -217,12 +217,12 @@ leadroute_cap_window(PG_FUNCTION_ARGS)
 	TimestampTz end;
 	int			per;
 
-	for (per = 0; per < lengthof(names); per++)
+	for (per = 0; per < (int) lengthof(names); per++)
 	{
 		if (strcmp(name, names[per]) == 0)
 			break;
 	}
-	if (per == lengthof(names))
+	if (per == (int) lengthof(names))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("caps per \"%s\" have no windows", name),
@@ -300,7 +300,7 @@ nearest_zone(const char *name, bool *is_one)
 	pg_tzenum  *zones;
 	pg_tz	   *zone;
 	int			length = strlen(name);
-	int			least = Min(length / 3, 3) + 1;
+	int			least = Min(length / 3, 3);
 	char	   *nearest = NULL;
 
 	*is_one = false;
@@ -320,8 +320,8 @@ nearest_zone(const char *name, bool *is_one)
 		if (pg_strcasecmp(known, name) == 0 || (city && pg_strcasecmp(city + 1, name) == 0))
 			distance = 0;
 		else
-			distance = varstr_levenshtein_less_equal(name, length, known, strlen(known), 1, 1, 1, least - 1, true);
-		if (distance < least)
+			distance = varstr_levenshtein_less_equal(name, length, known, strlen(known), 1, 1, 1, least, true);
+		if (distance < least || (distance == least && (nearest == NULL || strcmp(known, nearest) < 0)))
 		{
 			least = distance;
 			nearest = pstrdup(known);
