@@ -19,7 +19,7 @@ typedef enum LrPer
 	LR_N_PERS
 } LrPer;
 
-/* ---- calendar.c: when owners work ---- */
+/* ---- calendar.c, calendar_clock.c: when owners work; who is no owner never does ---- */
 
 /* Whether an owner works at a moment, by dates, hours, holidays and absences; the switch (available) is not asked. */
 typedef struct LrWorking
@@ -30,8 +30,10 @@ typedef struct LrWorking
 } LrWorking;
 
 extern void lr_owner_working(int owner_id, TimestampTz at, LrWorking *working);
+/* In microseconds; the end is DT_NOEND if it is never, or behind a year without work; of 0 it is when the owner works next. */
 extern int64 lr_working_time(int owner_id, TimestampTz from, TimestampTz to);
 extern TimestampTz lr_working_end(int owner_id, TimestampTz from, int64 amount);
+/* from: DATEVAL_NOBEGIN if always; until: the last day, DATEVAL_NOEND if there is none. */
 extern bool lr_day_in(const char *timezone, TimestampTz at, DateADT from, DateADT until);
 extern TimestampTz lr_window_start(LrPer per, const char *timezone, TimestampTz at, TimestampTz *end);
 
