@@ -182,7 +182,8 @@ read_caps(const LrCounterKey *keys, int n)
 	{
 		LrCounter  *counter = lr_counters_shared() ? lr_counter_peek(&keys[i]) : NULL;
 
-		if (counter && !counter->building)
+		/* one of an earlier epoch is not what the next who needs it will read */
+		if (counter && !counter->building && counter->counted == lr_counters_epoch()->epoch)
 			taken[i] = lr_counter_read(counter, 0);
 		else
 		{

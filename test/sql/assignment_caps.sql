@@ -20,7 +20,8 @@ SELECT leadroute.attach_table('leads', policy => 'assignment_caps') > 0 AS attac
 CREATE VIEW given AS
     SELECT coalesce(o.reference, '-') AS owner, p.name AS pool, s.outcome, count(*) FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id
     LEFT JOIN leadroute.owners o ON o.owner_id = s.owner_id LEFT JOIN leadroute.pools p ON p.pool_id = s.pool_id GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
-CREATE VIEW usage AS SELECT owner, pool, per, maximum, taken, recounted FROM leadroute.cap_usage() WHERE owner LIKE 'caps _' OR pool LIKE 'caps ___';
+CREATE VIEW usage AS SELECT owner, pool, per, maximum, CASE WHEN per IN ('month', 'open') THEN taken END AS taken, taken = recounted AS agree
+    FROM leadroute.cap_usage() WHERE owner LIKE 'caps _' OR pool LIKE 'caps ___';
 
 -- leads from before there was a cap count
 INSERT INTO leads (country) SELECT NULL FROM generate_series(1, 4);
