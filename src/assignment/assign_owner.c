@@ -6,6 +6,7 @@
  */
 #include "assignment/assignment.h"
 
+#include "agents/accounts.h"
 #include "agents/agents.h"
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
@@ -16,6 +17,7 @@ static void configure(LrStep *step, json_t *json, json_t *document, const LrScop
 static void run(LrStep *step, LrRun *run);
 static void unfold(const LrStep *step, const char *detail, int length, StringInfo json);
 static void restore(const LrStep *step, LrRun *run, const char *detail, int length);
+static void prefer_account_owners(LrRun *run);
 
 /* The turns that a batch draws from one pool. */
 typedef struct Draw
@@ -25,6 +27,9 @@ typedef struct Draw
 	int			count;
 	int64		next;
 } Draw;
+
+/* In the step's detail, in the place of an SQLSTATE: an owner who is to have the lead, in the place of a rule. */
+#define PREFERRED ERRCODE_WARNING
 
 static void draw_turns(LrBatch *batch);
 static bool needs_turn(const LrRun *run);
@@ -86,8 +91,9 @@ run(LrStep *step, LrRun *run)
 		run->outcome = match.rule->outcome;
 		run->reason = match.rule->reason;
 		run->pool_id = match.rule->pool_id;
+		prefer_account_owners(run);
 	}
-	if (run->nhits > 0 || match.nerrors > 0)
+	if (run->nhits > 0 || match.nerrors > 0 || run->preferred_owner_id)
 	{
 		StringInfo	detail = lr_detail_make();
 
@@ -104,8 +110,50 @@ run(LrStep *step, LrRun *run)
 			lr_put_varint(detail, match.errors[i].error.sqlstate);
 			lr_put_varint(detail, match.errors[i].error.conjunct);
 		}
+		if (run->preferred_owner_id)
+		{
+			lr_put_varint(detail, run->preferred_owner_id);
+			lr_put_varint(detail, PREFERRED);
+			lr_put_varint(detail, 0);
+		}
+		for (int i = 0; i < run->nmore_preferred; i++)
+		{
+			lr_put_varint(detail, run->more_preferred[i]);
+			lr_put_varint(detail, PREFERRED);
+			lr_put_varint(detail, 0);
+		}
 		run->steps[step->number].detail = detail;
 	}
+}
+
+/* Notes who of the lead's account is to have it, in the order of the rule's roles, each once. */
+static void
+prefer_account_owners(LrRun *run)
+{
+	int			n = 0;
+
+	if (run->account_owners == NULL || run->rule->account_owner[0] == '\0')
+		return;
+	for (const char *role = run->rule->account_owner; *role; role = strchr(role, '\n') + 1)
+	{
+		const LrAccountOwner *owner = lr_account_owner_of_role(run->account_owners, role, strchr(role, '\n') - role);
+		bool		known = owner == NULL || owner->owner_id == run->preferred_owner_id;
+
+		for (int i = 0; i < n; i++)
+			known |= run->more_preferred[i] == owner->owner_id;
+		if (known)
+			continue;
+		if (run->preferred_owner_id == 0)
+		{
+			run->preferred_owner_id = owner->owner_id;
+			run->preferred_reason = "account_owner";
+			continue;
+		}
+		if (n == 0)
+			run->more_preferred = palloc(sizeof(int) * LR_ACCOUNT_OWNERS_MAX);
+		run->more_preferred[n++] = owner->owner_id;
+	}
+	run->nmore_preferred = n;
 }
 
 /*
@@ -206,14 +254,16 @@ assign_hypothetically(LrRun *run)
 	run->owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, run->turn)];
 }
 
-/* Lists the rules that hold where only one should, and those that raised before the one that decides. */
+/* Lists who is to have the lead before the pool, the rules that hold where only one should, and those that raised before the one that decides. */
 static void
 unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 {
 	LrReader	in = {detail, detail + length};
 	StringInfoData hits;
 	StringInfoData errors;
+	StringInfoData preferred;
 
+	initStringInfo(&preferred);
 	initStringInfo(&hits);
 	initStringInfo(&errors);
 	while (in.at < in.end)
@@ -224,10 +274,14 @@ unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 
 		if (sqlstate == ERRCODE_SUCCESSFUL_COMPLETION)
 			appendStringInfo(&hits, "%s%d", hits.len ? ", " : "", rule);
+		else if (sqlstate == PREFERRED)
+			appendStringInfo(&preferred, "%s%d", preferred.len ? ", " : "", rule);
 		else
 			appendStringInfo(&errors, "%s{\"rule_no\": %d, \"sqlstate\": \"%s\", \"conjunct\": %d}", errors.len ? ", " : "", rule,
 							 unpack_sql_state(sqlstate), conjunct);
 	}
+	if (preferred.len > 0)
+		appendStringInfo(json, ", \"account_owners\": [%s]", preferred.data);
 	if (hits.len > 0)
 		appendStringInfo(json, ", \"hits\": [%s]", hits.data);
 	if (errors.len > 0)

@@ -58,6 +58,9 @@ typedef struct LrRun
 	LrMail		mail;
 	LrPhone		phone;
 
+	/* who works the lead's account, by role; or NULL */
+	const struct LrAccountOwners *account_owners;
+
 	/* assignment */
 	LrRule	   *rule;
 	int			nhits;			/* under the hit policy unique, where several rules hold: their numbers */
@@ -68,6 +71,10 @@ typedef struct LrRun
 	int			pool_revision_id;
 	int64		turn;			/* -1 if none was drawn */
 	int			owner_id;
+	int			preferred_owner_id; /* who is to have it before anybody in the pool, if it may be; 0: nobody */
+	const char *preferred_reason;	/* "account_owner", "known_person" */
+	int			nmore_preferred;	/* further ones, in order, where the first may not have it */
+	int		   *more_preferred;
 
 	/* record: places in the batch's buffers */
 	int			attributes_at;

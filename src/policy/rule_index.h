@@ -11,7 +11,7 @@
 #include "policy/policy.h"
 
 #define LR_INDEX_MAGIC 0x5852524c	/* "LRRX" */
-#define LR_INDEX_FORMAT 1
+#define LR_INDEX_FORMAT 2
 /* Columns that one group may compare for equality. */
 #define LR_GROUP_COLUMNS 8
 /* Levels that the tree of a bucket may have. */
@@ -91,6 +91,7 @@ typedef struct LrIndexTarget
 	int32		outcome;
 	int32		pool_id;
 	int32		reason;
+	int32		account_owner;	/* roles, each ending with a line feed */
 } LrIndexTarget;
 
 typedef struct LrIndexShape
