@@ -228,9 +228,13 @@ BEGIN
         END LOOP;
     END IF;
     RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    RAISE object_not_in_prerequisite_state USING MESSAGE = format('a column that the mapping of table %s names is missing', TG_RELID::regclass),
+        DETAIL = (SELECT string_agg(m, E'\n') FROM leadroute.account_mapping_mistakes(TG_RELID, s.mapping) AS m),
+        HINT = 'Give the column its name again, or detach the table with leadroute.detach_accounts() and attach it anew.';
 END $$;
 COMMENT ON FUNCTION leadroute.sync_accounts() IS
-    'Trigger of tables attached with attach_accounts(): accounts become what the table''s rows are. Raises 55000 for a table that is not attached.';
+    'Trigger of tables attached with attach_accounts(): accounts become what the table''s rows are. Raises 55000 for a table that is not attached, or that lacks a column of its mapping.';
 
 CREATE FUNCTION leadroute.refresh_account_source(relation regclass) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
