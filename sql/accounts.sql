@@ -29,20 +29,20 @@ COMMENT ON SEQUENCE leadroute.account_ids IS 'Ids of accounts.';
 CREATE SEQUENCE leadroute.account_source_ids AS integer;
 COMMENT ON SEQUENCE leadroute.account_source_ids IS 'Ids of the tables that serve as accounts.';
 
--- The C code (account_lookup.c) goes by the order of the columns.
+-- The C code (account_lookup.c) goes by the order of the columns: those that every match needs come first.
 CREATE TABLE leadroute.accounts (
     account_id bigint PRIMARY KEY DEFAULT nextval('leadroute.account_ids') CHECK (account_id > 0),
     account_source_id integer NOT NULL DEFAULT 0,
+    opportunity_owner_id integer CHECK (opportunity_owner_id > 0),
+    parent_id bigint,
+    type text NOT NULL DEFAULT 'prospect' CHECK (type IN ('customer', 'partner', 'prospect', 'competitor')),
+    country text,
+    parent_external_id text,
     external_id text CHECK (external_id <> ''),
     name text,
     domain text,
     phone text,
     postcode text,
-    country text,
-    type text NOT NULL DEFAULT 'prospect' CHECK (type IN ('customer', 'partner', 'prospect', 'competitor')),
-    parent_id bigint,
-    parent_external_id text,
-    opportunity_owner_id integer CHECK (opportunity_owner_id > 0),
     domain_form text COLLATE "C" GENERATED ALWAYS AS (leadroute.normalise_domain(domain)) STORED,
     root_form text COLLATE "C" GENERATED ALWAYS AS (leadroute.domain_root(domain)) STORED,
     name_form text COLLATE "C" GENERATED ALWAYS AS (leadroute.normalise_company(name)) STORED,

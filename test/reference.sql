@@ -11,7 +11,7 @@
 \set pipeline `cat sql/pipeline.sql`
 \set agents `cat sql/agents.sql`
 \set scoring `cat sql/scoring.sql`
-\set assignment `cat sql/assignment.sql`
+\set assignment `cat sql/assignment.sql sql/accounts.sql`
 \set provenance `cat sql/provenance.sql`
 \set observe `cat sql/observe.sql`
 LOAD 'leadroute';

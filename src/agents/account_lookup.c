@@ -19,6 +19,7 @@
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -36,16 +37,16 @@ enum AccountColumn
 {
 	ACCOUNT_ID = 1,
 	ACCOUNT_SOURCE_ID,
+	ACCOUNT_OPPORTUNITY_OWNER_ID,
+	ACCOUNT_PARENT_ID,
+	ACCOUNT_TYPE,
+	ACCOUNT_COUNTRY,
+	ACCOUNT_PARENT_EXTERNAL_ID,
 	ACCOUNT_EXTERNAL_ID,
 	ACCOUNT_NAME,
 	ACCOUNT_DOMAIN,
 	ACCOUNT_PHONE,
 	ACCOUNT_POSTCODE,
-	ACCOUNT_COUNTRY,
-	ACCOUNT_TYPE,
-	ACCOUNT_PARENT_ID,
-	ACCOUNT_PARENT_EXTERNAL_ID,
-	ACCOUNT_OPPORTUNITY_OWNER_ID,
 	ACCOUNT_DOMAIN_FORM,
 	ACCOUNT_ROOT_FORM,
 	ACCOUNT_NAME_FORM,
@@ -123,7 +124,7 @@ typedef struct Account
 	LrAccountType type;
 	int			opportunity_owner_id;	/* 0: no open opportunity */
 	char		country[3];		/* "" if it is not known */
-	char	   *name;			/* normal forms, or NULL */
+	char	   *name;			/* normal forms, for fuzzy matches only; or NULL */
 	char	   *root;
 	char	   *phone;
 	char	   *postcode;
@@ -163,6 +164,7 @@ struct LrAccountLookup
 	TupleTableSlot *slots[N_TABLES];
 	Relation	indexes[N_WAYS];
 	IndexScanDesc scans[N_WAYS];
+	bool		no_domains;		/* there are no further ones */
 	found_hash *found;
 };
 
@@ -188,8 +190,10 @@ static const Found *accounts_of(LrAccountLookup *lookup, Way way, Way further, c
 static void read_accounts(LrAccountLookup *lookup, Way way, const char *key, List **accounts, bool *cut);
 static void read_further(LrAccountLookup *lookup, Way way, const char *key, List **accounts, bool *cut);
 static int	compare_account_ids(const ListCell *a, const ListCell *b);
-static Account *account_of_id(LrAccountLookup *lookup, int64 account_id);
-static Account *keep_account(LrAccountLookup *lookup, TupleTableSlot *slot);
+static Account *account_of_id(LrAccountLookup *lookup, int64 account_id, bool forms);
+static Account *keep_account(LrAccountLookup *lookup, bool forms);
+static char *key_of(Way way, const char *key);
+static void keep_forms(Account *account, TupleTableSlot *slot);
 static char *column_text(TupleTableSlot *slot, AttrNumber column);
 static void start_scan(LrAccountLookup *lookup, Way way, ScanKeyData *keys, int nkeys);
 static void open_way(LrAccountLookup *lookup, Way way);
@@ -253,6 +257,7 @@ lr_account_find(LrAccountLookup *lookup, const LrAccountKeys *keys)
 	qsort(candidates.list, candidates.n, sizeof(Candidate), compare_candidates);
 	found = palloc0(sizeof(LrAccountFound));
 	found->n = Min(candidates.n, LR_CANDIDATES_LISTED);
+	found->candidates = palloc(sizeof(LrAccountCandidate) * found->n);
 	found->more = candidates.n - found->n;
 	found->cut = candidates.cut;
 	found->ambiguous = candidates.n > 1 && compare_strength(&candidates.list[0], &candidates.list[1]) == 0;
@@ -466,44 +471,46 @@ static const Account *
 parent_of(LrAccountLookup *lookup, const Account *account)
 {
 	ScanKeyData keys[2];
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
 
 	if (account->parent_id != 0)
-		return account_of_id(lookup, account->parent_id);
+		return account_of_id(lookup, account->parent_id, false);
 	if (account->parent_external_id == NULL)
 		return NULL;
 	open_way(lookup, BY_EXTERNAL_ID);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(account->source_id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(account->parent_external_id));
 	start_scan(lookup, BY_EXTERNAL_ID, keys, 2);
-	scan = lookup->scans[BY_EXTERNAL_ID];
-	slot = lookup->slots[ACCOUNTS];
-	return index_getnext_slot(scan, ForwardScanDirection, slot) ? keep_account(lookup, slot) : NULL;
+	return index_getnext_slot(lookup->scans[BY_EXTERNAL_ID], ForwardScanDirection, lookup->slots[ACCOUNTS]) ? keep_account(lookup, false) : NULL;
 }
 
 static LrAccountOwners *
 owners_of(LrAccountLookup *lookup, const Account *account)
 {
-	LrAccountOwners *owners = palloc(sizeof(LrAccountOwners));
+	LrAccountOwner list[LR_ACCOUNT_OWNERS_MAX];
+	LrAccountOwners *owners;
+	int			n = 0;
 	ScanKeyData key;
 	TupleTableSlot *slot;
 
-	owners->n = 0;
 	if (account->opportunity_owner_id != 0)
-		owners->owners[owners->n++] = (LrAccountOwner) {.role = LR_OPPORTUNITY_ROLE,.owner_id = account->opportunity_owner_id};
+		list[n++] = (LrAccountOwner) {.role = LR_OPPORTUNITY_ROLE,.owner_id = account->opportunity_owner_id};
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(account->account_id));
 	open_way(lookup, OWNERS);
 	start_scan(lookup, OWNERS, &key, 1);
 	slot = lookup->slots[OWNED];
-	while (owners->n < LR_ACCOUNT_OWNERS_MAX && index_getnext_slot(lookup->scans[OWNERS], ForwardScanDirection, slot))
+	while (n < LR_ACCOUNT_OWNERS_MAX && index_getnext_slot(lookup->scans[OWNERS], ForwardScanDirection, slot))
 	{
 		bool		isnull;
 
-		owners->owners[owners->n].role = column_text(slot, OWNER_ROLE);
-		owners->owners[owners->n++].owner_id = DatumGetInt32(slot_getattr(slot, OWNER_OWNER_ID, &isnull));
+		list[n].role = column_text(slot, OWNER_ROLE);
+		list[n++].owner_id = DatumGetInt32(slot_getattr(slot, OWNER_OWNER_ID, &isnull));
 	}
-	return owners->n > 0 ? owners : NULL;
+	if (n == 0)
+		return NULL;
+	owners = palloc(offsetof(LrAccountOwners, owners) + sizeof(LrAccountOwner) * n);
+	owners->n = n;
+	memcpy(owners->owners, list, sizeof(LrAccountOwner) * n);
+	return owners;
 }
 
 /* ---- reading ---- */
@@ -512,7 +519,7 @@ owners_of(LrAccountLookup *lookup, const Account *account)
 static const Found *
 accounts_of(LrAccountLookup *lookup, Way way, Way further, const char *key)
 {
-	char	   *name = psprintf("%c%s", 'a' + (int) way, key);
+	char	   *name = key_of(way, key);
 	MemoryContext saved;
 	List	   *accounts = NIL;
 	Found	   *found = found_lookup(lookup->found, name);
@@ -546,6 +553,18 @@ accounts_of(LrAccountLookup *lookup, Way way, Way further, const char *key)
 	return found;
 }
 
+/* Returns what the accounts of a key are kept by. */
+static char *
+key_of(Way way, const char *key)
+{
+	Size		length = strlen(key);
+	char	   *name = palloc(length + 2);
+
+	name[0] = (char) ('a' + (int) way);
+	memcpy(name + 1, key, length + 1);
+	return name;
+}
+
 /* Reads the accounts that have a key. */
 static void
 read_accounts(LrAccountLookup *lookup, Way way, const char *key, List **accounts, bool *cut)
@@ -562,7 +581,7 @@ read_accounts(LrAccountLookup *lookup, Way way, const char *key, List **accounts
 			*cut = true;
 			break;
 		}
-		*accounts = lappend(*accounts, keep_account(lookup, lookup->slots[ACCOUNTS]));
+		*accounts = lappend(*accounts, keep_account(lookup, way != BY_DOMAIN && way != BY_NAME));
 	}
 }
 
@@ -574,6 +593,9 @@ read_further(LrAccountLookup *lookup, Way way, const char *key, List **accounts,
 	int			n = 0;
 
 	open_way(lookup, way);
+	/* most teams have none */
+	if (lookup->no_domains)
+		return;
 	ScanKeyInit(&scan_key, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
 	start_scan(lookup, way, &scan_key, 1);
 	while (index_getnext_slot(lookup->scans[way], ForwardScanDirection, lookup->slots[DOMAINS]))
@@ -586,7 +608,8 @@ read_further(LrAccountLookup *lookup, Way way, const char *key, List **accounts,
 			*cut = true;
 			break;
 		}
-		account = account_of_id(lookup, DatumGetInt64(slot_getattr(lookup->slots[DOMAINS], DOMAIN_ACCOUNT_ID, &isnull)));
+		account = account_of_id(lookup, DatumGetInt64(slot_getattr(lookup->slots[DOMAINS], DOMAIN_ACCOUNT_ID, &isnull)),
+								way == FURTHER_BY_ROOT);
 		if (account)
 			*accounts = lappend(*accounts, account);
 	}
@@ -602,20 +625,21 @@ compare_account_ids(const ListCell *a, const ListCell *b)
 }
 
 static Account *
-account_of_id(LrAccountLookup *lookup, int64 account_id)
+account_of_id(LrAccountLookup *lookup, int64 account_id, bool forms)
 {
 	ScanKeyData key;
 
 	open_way(lookup, BY_ID);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(account_id));
 	start_scan(lookup, BY_ID, &key, 1);
-	return index_getnext_slot(lookup->scans[BY_ID], ForwardScanDirection, lookup->slots[ACCOUNTS]) ? keep_account(lookup, lookup->slots[ACCOUNTS]) : NULL;
+	return index_getnext_slot(lookup->scans[BY_ID], ForwardScanDirection, lookup->slots[ACCOUNTS]) ? keep_account(lookup, forms) : NULL;
 }
 
-/* Keeps what is needed of an account. */
+/* Keeps what is needed of the account in the slot; with its normal forms, if they are to be compared. */
 static Account *
-keep_account(LrAccountLookup *lookup, TupleTableSlot *slot)
+keep_account(LrAccountLookup *lookup, bool forms)
 {
+	TupleTableSlot *slot = lookup->slots[ACCOUNTS];
 	MemoryContext saved = MemoryContextSwitchTo(lookup->memory);
 	Account    *account = palloc0(sizeof(Account));
 	char	   *type;
@@ -623,7 +647,6 @@ keep_account(LrAccountLookup *lookup, TupleTableSlot *slot)
 	bool		isnull;
 	Datum		value;
 
-	slot_getallattrs(slot);
 	account->account_id = DatumGetInt64(slot_getattr(slot, ACCOUNT_ID, &isnull));
 	account->source_id = DatumGetInt32(slot_getattr(slot, ACCOUNT_SOURCE_ID, &isnull));
 	value = slot_getattr(slot, ACCOUNT_PARENT_ID, &isnull);
@@ -641,13 +664,20 @@ keep_account(LrAccountLookup *lookup, TupleTableSlot *slot)
 	country = column_text(slot, ACCOUNT_COUNTRY);
 	for (int i = 0; country && strlen(country) == 2 && i < 2; i++)
 		account->country[i] = pg_ascii_toupper((unsigned char) country[i]);
+	account->ntrigrams = -1;
+	if (forms)
+		keep_forms(account, slot);
+	MemoryContextSwitchTo(saved);
+	return account;
+}
+
+static void
+keep_forms(Account *account, TupleTableSlot *slot)
+{
 	account->name = column_text(slot, ACCOUNT_NAME_FORM);
 	account->root = column_text(slot, ACCOUNT_ROOT_FORM);
 	account->phone = column_text(slot, ACCOUNT_PHONE_FORM);
 	account->postcode = column_text(slot, ACCOUNT_POSTCODE_FORM);
-	account->ntrigrams = -1;
-	MemoryContextSwitchTo(saved);
-	return account;
 }
 
 static char *
@@ -683,6 +713,8 @@ open_way(LrAccountLookup *lookup, Way way)
 	{
 		lookup->rels[table] = table_open(lr_catalog()->tables[tables[table]], AccessShareLock);
 		lookup->slots[table] = table_slot_create(lookup->rels[table], NULL);
+		if (table == DOMAINS)
+			lookup->no_domains = RelationGetNumberOfBlocks(lookup->rels[table]) == 0;
 	}
 	oids = RelationGetIndexList(lookup->rels[table]);
 	foreach(cell, oids)

@@ -81,7 +81,7 @@ typedef struct LrAccountOwner
 typedef struct LrAccountOwners
 {
 	int			n;
-	LrAccountOwner owners[LR_ACCOUNT_OWNERS_MAX];
+	LrAccountOwner owners[FLEXIBLE_ARRAY_MEMBER];
 } LrAccountOwners;
 
 /* The role of the owner of the open opportunity. */
@@ -104,7 +104,7 @@ typedef struct LrAccountKeys
 typedef struct LrAccountFound
 {
 	int			n;				/* candidates that are listed, the best first */
-	LrAccountCandidate candidates[LR_CANDIDATES_LISTED];
+	LrAccountCandidate *candidates;
 	int			more;			/* further ones */
 	bool		cut;			/* some key has more accounts than are looked at */
 	bool		ambiguous;		/* nothing but its id sets the best one apart */

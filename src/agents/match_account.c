@@ -346,11 +346,13 @@ skip_candidates(LrReader *in)
 static LrAccountOwners *
 read_owners(LrReader *in)
 {
-	LrAccountOwners *owners = palloc(sizeof(LrAccountOwners));
 	uint64		n = lr_get_varint(in);
+	LrAccountOwners *owners;
 
+	n = Min(n, LR_ACCOUNT_OWNERS_MAX);
+	owners = palloc(offsetof(LrAccountOwners, owners) + sizeof(LrAccountOwner) * n);
 	owners->n = 0;
-	for (uint64 i = 0; i < n && i < LR_ACCOUNT_OWNERS_MAX; i++)
+	for (uint64 i = 0; i < n; i++)
 	{
 		owners->owners[i].role = lr_get_string(in);
 		owners->owners[i].owner_id = (int) lr_get_varint(in);
