@@ -136,6 +136,16 @@ GRANT EXECUTE ON FUNCTION leadroute.create_draft(text, text, integer), leadroute
     TO leadroute_author;
 GRANT EXECUTE ON FUNCTION leadroute.draft_mistakes(text) TO leadroute_author, leadroute_approver;
 
+-- Authors keep the accounts, which hold data of companies: nobody else reads them. Everybody may see what normal forms are.
+GRANT SELECT, INSERT, UPDATE, DELETE ON leadroute.accounts, leadroute.account_domains, leadroute.account_owners TO leadroute_author;
+GRANT SELECT ON leadroute.account_sources TO leadroute_author;
+GRANT USAGE ON SEQUENCE leadroute.account_ids TO leadroute_author;
+GRANT EXECUTE ON FUNCTION leadroute.attach_accounts(regclass, jsonb), leadroute.detach_accounts(regclass), leadroute.refresh_accounts(regclass)
+    TO leadroute_author;
+GRANT EXECUTE ON FUNCTION leadroute.normalise_company(text), leadroute.normalise_domain(text), leadroute.domain_root(text),
+    leadroute.normalise_phone(text, text), leadroute.normalise_postcode(text), leadroute.company_similarity(text, text)
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+
 -- What users fill goes into dumps, but for what this script fills itself. Partitions of the record, sequences of pools and
 -- leads tables are no members of the extension and go into dumps by themselves.
 DO $$
@@ -152,6 +162,8 @@ BEGIN
         ('leadroute.owners', ''), ('leadroute.owner_skills', ''), ('leadroute.pools', ''), ('leadroute.pool_members', ''), ('leadroute.caps', ''), ('leadroute.tier_loads', ''), ('leadroute.pool_revisions', ''), ('leadroute.pool_states', ''), ('leadroute.pool_state_ids', ''),
         ('leadroute.calendars', ''), ('leadroute.calendar_hours', ''), ('leadroute.holidays', ''), ('leadroute.absences', ''),
         ('leadroute.calendar_ids', ''), ('leadroute.absence_ids', ''),
+        ('leadroute.accounts', ''), ('leadroute.account_domains', ''), ('leadroute.account_owners', ''), ('leadroute.account_sources', ''),
+        ('leadroute.account_ids', ''), ('leadroute.account_source_ids', ''),
         ('leadroute.firmographics', ''), ('leadroute.environments', ''), ('leadroute.digest_keys', ''),
         ('leadroute.person_keys', ''), ('leadroute.person_leads', ''), ('leadroute.person_ids', ''), ('leadroute.lead_merges', ''),
         ('leadroute.lead_ids', ''), ('leadroute.source_ids', ''), ('leadroute.agent_ids', ''), ('leadroute.document_ids', ''),

@@ -40,6 +40,7 @@ CREATE TABLE leadroute.draft_rules (
     priority numeric,
     condition text NOT NULL,
     pool text,
+    account_owner text[],
     owner text,
     outcome text,
     reason text,
@@ -62,6 +63,7 @@ COMMENT ON TABLE leadroute.draft_rules IS 'The rules of drafts, a row each, for 
 COMMENT ON COLUMN leadroute.draft_rules.position IS 'Its place among the rules of the draft; by default behind all others. A number between two others puts it between them.';
 COMMENT ON COLUMN leadroute.draft_rules.condition IS 'The member "when".';
 COMMENT ON COLUMN leadroute.draft_rules.priority IS 'Lower ones come first.';
+COMMENT ON COLUMN leadroute.draft_rules.account_owner IS 'Roles, in order; a document that names one role without a list keeps it in others.';
 COMMENT ON COLUMN leadroute.draft_rules.author IS 'For people; the session''s user unless the row says otherwise. Null, not left out, for none.';
 COMMENT ON COLUMN leadroute.draft_rules.others IS 'Members that no column holds as the document has them: an explicit null, a value of another type, a member that is not known. A column that is not null counts instead.';
 
@@ -183,7 +185,7 @@ BEGIN
         RAISE undefined_object USING MESSAGE = format('draft "%s" does not exist', draft),
             HINT = 'Make it with leadroute.create_draft(); see leadroute.policy_drafts.';
     END IF;
-    SELECT jsonb_agg(coalesce(r.others, '{}') || jsonb_strip_nulls(jsonb_build_object('name', r.name, 'priority', r.priority, 'when', r.condition, 'pool', r.pool,
+    SELECT jsonb_agg(coalesce(r.others, '{}') || jsonb_strip_nulls(jsonb_build_object('name', r.name, 'priority', r.priority, 'when', r.condition, 'pool', r.pool, 'account_owner', r.account_owner,
                'owner', r.owner, 'outcome', r.outcome, 'reason', r.reason, 'agents', r.agents, 'skills', r.skills, 'prerequisites', r.prerequisites,
                'first_response_within', r.first_response_within, 'sla_clock', r.sla_clock, 'escalate_after', r.escalate_after,
                'effective_from', r.effective_from, 'effective_until', r.effective_until, 'enabled', r.enabled, 'author', r.author, 'note', r.note))
@@ -229,9 +231,10 @@ BEGIN
     END IF;
     DELETE FROM leadroute.draft_rules r WHERE r.draft = load_draft.draft;
     DELETE FROM leadroute.draft_tests t WHERE t.draft = load_draft.draft;
-    INSERT INTO leadroute.draft_rules (draft, name, priority, condition, pool, owner, outcome, reason, agents, skills, prerequisites, first_response_within,
+    INSERT INTO leadroute.draft_rules (draft, name, priority, condition, pool, account_owner, owner, outcome, reason, agents, skills, prerequisites, first_response_within,
                                        sla_clock, escalate_after, effective_from, effective_until, enabled, author, note, others)
-        SELECT load_draft.draft, c ->> 'name', (c ->> 'priority')::numeric, c ->> 'when', c ->> 'pool', c ->> 'owner', c ->> 'outcome', c ->> 'reason',
+        SELECT load_draft.draft, c ->> 'name', (c ->> 'priority')::numeric, c ->> 'when', c ->> 'pool',
+               CASE WHEN c ? 'account_owner' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'account_owner')) END, c ->> 'owner', c ->> 'outcome', c ->> 'reason',
                CASE WHEN c ? 'agents' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'agents')) END,
                CASE WHEN c ? 'skills' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'skills')) END,
                CASE WHEN c ? 'prerequisites' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'prerequisites')) END,
@@ -247,7 +250,7 @@ BEGIN
                                                              'effective_from', 'effective_until', 'author', 'note')
                                 WHEN 'number' THEN m.key = 'priority'
                                 WHEN 'boolean' THEN m.key = 'enabled'
-                                WHEN 'array' THEN m.key IN ('agents', 'skills', 'prerequisites', 'escalate_after')
+                                WHEN 'array' THEN m.key IN ('account_owner', 'agents', 'skills', 'prerequisites', 'escalate_after')
                                      AND NOT jsonb_path_exists(m.value, 'strict $[*] ? (@.type() <> "string")')
                                 ELSE false END) AS f (fits)) AS x (c, o)
         ORDER BY e.n;

@@ -441,14 +441,33 @@ BEGIN
             WHEN s.capability = 'enrichWithFirmographicData' THEN concat_ws('; ', s.output ->> 'status',
                 'filled: ' || (SELECT string_agg(c, ', ') FROM jsonb_array_elements_text(s.output -> 'filled') AS c))
             WHEN s.capability = 'computeLeadScore' THEN format('score %s%s%s', s.output ->> 'score', coalesce(', tier ' || (s.output ->> 'tier'), ''), ' (from ' || (s.output ->> 'base') || ')')
+            WHEN s.capability = 'matchAccount' THEN CASE s.output ->> 'status'
+                WHEN 'no_key' THEN 'nothing to look accounts up by' WHEN 'no_match' THEN 'no account'
+                ELSE concat_ws('; ', format('account %s (%s) by %s%s', s.output ->> 'account_id', s.output ->> 'type', s.output ->> 'match',
+                                            CASE s.output ->> 'status' WHEN 'ambiguous' THEN ', by its lower id only' ELSE '' END),
+                    'worked by ' || (SELECT string_agg(format('%s (%s)', coalesce(w.reference, '#' || o.value), o.key), ', ' ORDER BY o.key COLLATE "C")
+                                     FROM jsonb_each_text(s.output -> 'owners') o LEFT JOIN leadroute.owners w ON w.owner_id = o.value::integer)) END
             WHEN s.capability = 'assignOwner' THEN concat_ws('; ', coalesce('rule ' || quote_literal(d.rule), CASE d.cause WHEN 'merge' THEN 'see the decision before' ELSE 'no rule holds' END),
                 'only one should hold, and rules ' || (SELECT string_agg(h, ', ') FROM jsonb_array_elements_text(s.output -> 'hits') AS h) || ' do',
+                'of the account, to be asked first: ' || (SELECT string_agg(coalesce(w.reference, '#' || o.id), ', ' ORDER BY o.n)
+                    FROM jsonb_array_elements_text(s.output -> 'account_owners') WITH ORDINALITY AS o (id, n) LEFT JOIN leadroute.owners w ON w.owner_id = o.id::integer),
                 (SELECT string_agg(format('rule %s raised %s', x ->> 'rule_no', x ->> 'sqlstate'), ', ') FROM jsonb_array_elements(s.output -> 'errors') AS x))
             ELSE s.output::text END;
         RETURN NEXT format('  %s. %s (%s@%s%s): %s', s.step_no, s.capability, s.agent, s.agent_version, coalesce(', model ' || s.model, ''), detail);
         FOR reason IN SELECT r FROM jsonb_array_elements(s.output -> 'reasons') AS r WHERE (r ->> 'points')::int <> 0 LOOP
             RETURN NEXT format('       %s %s%s', lpad(to_char((reason ->> 'points')::int, 'SG999'), 5), reason ->> 'code', coalesce(': ' || (reason ->> 'because'), ''));
         END LOOP;
+        FOR reason IN SELECT c FROM jsonb_array_elements(s.output -> 'candidates') AS c LOOP
+            RETURN NEXT '       ' || concat_ws(', ', format('account %s: %s', reason ->> 'account_id', reason ->> 'match'),
+                'names alike to ' || (reason ->> 'similarity') || ' %',
+                (SELECT string_agg('same ' || replace(a, '_', ' '), ', ') FROM jsonb_array_elements_text(reason -> 'agrees') AS a),
+                reason ->> 'type', CASE WHEN (reason ->> 'open_opportunity')::boolean THEN 'open opportunity' END,
+                'belongs to account ' || (reason ->> 'ultimate_parent_id'));
+        END LOOP;
+        IF s.output ? 'more_candidates' OR s.output ? 'not_all_looked_at' THEN
+            RETURN NEXT format('       and %s more%s', coalesce(s.output ->> 'more_candidates', 'perhaps'),
+                CASE WHEN s.output ? 'not_all_looked_at' THEN '; more than 1,000 accounts share a key: the others were not looked at' ELSE '' END);
+        END IF;
     END LOOP;
 
     IF d.pool_revision_id IS NOT NULL THEN

@@ -38,7 +38,8 @@ INSERT INTO leadroute.agents (agent_id, name, version, capabilities, kind, descr
     (2, 'checkRegionalCompliance', '1', '{checkRegionalCompliance}', 'builtin', 'Consent against the rules of the lead''s jurisdiction.'),
     (3, 'enrichWithFirmographicData', '1', '{enrichWithFirmographicData}', 'builtin', 'Fills missing attributes of the company from leadroute.firmographics, by domain.'),
     (4, 'computeLeadScore', '1', '{computeLeadScore}', 'builtin', 'Points by a scorecard, with the reason for every point.'),
-    (5, 'assignOwner', '1', '{assignOwner}', 'builtin', 'The first rule that holds chooses a pool, the pool rotates.');
+    (5, 'assignOwner', '1', '{assignOwner}', 'builtin', 'The first rule that holds chooses a pool, the pool rotates.'),
+    (6, 'matchAccount', '1', '{matchAccount}', 'builtin', 'Which of the team''s accounts the lead belongs to, with all candidates, and who works it.');
 
 CREATE FUNCTION leadroute.register_agent(name text, version text, capabilities text[], function regprocedure, description text DEFAULT '') RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_register_agent';

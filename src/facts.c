@@ -47,6 +47,13 @@ const LrFactInfo lr_facts[LR_N_FACTS] = {
 	[LR_ENRICH_FILLED] = {"enrichWithFirmographicData", "filled", TEXTARRAYOID},
 	[LR_SCORE] = {"computeLeadScore", "score", INT4OID},
 	[LR_TIER] = {"computeLeadScore", "tier", TEXTOID},
+	[LR_ACCOUNT_STATUS] = {"matchAccount", "status", TEXTOID},
+	[LR_ACCOUNT_ID] = {"matchAccount", "account_id", TEXTOID},
+	[LR_ACCOUNT_TYPE] = {"matchAccount", "type", TEXTOID},
+	[LR_ACCOUNT_MATCH] = {"matchAccount", "match", TEXTOID},
+	[LR_ACCOUNT_CONFIDENCE] = {"matchAccount", "confidence", INT4OID},
+	[LR_ACCOUNT_OPEN_OPPORTUNITY] = {"matchAccount", "open_opportunity", BOOLOID},
+	[LR_ACCOUNT_PARENT_ID] = {"matchAccount", "ultimate_parent_id", TEXTOID},
 };
 
 /* Appends a known fact's value as JSON, whatever the session's settings. */

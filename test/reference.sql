@@ -11,7 +11,7 @@
 \set pipeline `cat sql/pipeline.sql sql/afterwards.sql`
 \set agents `cat sql/agents.sql`
 \set scoring `cat sql/scoring.sql`
-\set assignment `cat sql/assignment.sql sql/calendars.sql sql/counters.sql sql/choosing.sql sql/persons.sql`
+\set assignment `cat sql/assignment.sql sql/calendars.sql sql/accounts.sql sql/counters.sql sql/choosing.sql sql/persons.sql`
 \set provenance `cat sql/provenance.sql`
 \set observe `cat sql/observe.sql`
 LOAD 'leadroute';

@@ -47,6 +47,7 @@ extern const LrBuiltin lr_validate_contact;
 extern const LrBuiltin lr_check_compliance;
 extern const LrBuiltin lr_enrich;
 extern const LrBuiltin lr_compute_score;
+extern const LrBuiltin lr_match_account;
 extern const LrBuiltin lr_assign_owner;
 
 

@@ -5,7 +5,9 @@
 
 #include "policy/policy.h"
 
-const LrBuiltin *const lr_builtins[] = {&lr_validate_contact, &lr_check_compliance, &lr_enrich, &lr_compute_score, &lr_assign_owner};
+const LrBuiltin *const lr_builtins[] = {&lr_validate_contact, &lr_check_compliance, &lr_enrich, &lr_compute_score, &lr_match_account,
+	&lr_assign_owner
+};
 const int	lr_nbuiltins = lengthof(lr_builtins);
 
 /* Finds a built-in agent by its capability; NULL if there is none. */

@@ -6,6 +6,7 @@
  */
 #include "assignment/assignment.h"
 
+#include "agents/accounts.h"
 #include "agents/agents.h"
 #include "pipeline/by_hand.h"
 #include "pipeline/pipeline.h"
@@ -17,7 +18,8 @@
 enum
 {
 	SECTION_RULES = 1,			/* varints (rule, SQLSTATE, conjunct) of rules that hold where one should, and of those that raised */
-	SECTION_KNOWN_PERSON = 2	/* varint lead: the earlier lead of the same person */
+	SECTION_KNOWN_PERSON = 2,	/* varint lead: the earlier lead of the same person */
+	SECTION_ACCOUNT_OWNERS = 3	/* varints: owners of the account, in the order in which they are asked */
 };
 
 static void configure(LrStep *step, json_t *json, json_t *document, const LrScope *scope, const char *place, LrMistakes *mistakes);
@@ -28,6 +30,8 @@ static void restore(const LrStep *step, LrRun *run, const char *detail, int leng
 static void put_section(LrStep *step, LrRun *run, int tag, StringInfo content);
 static bool next_section(LrReader *in, int *tag, LrReader *section);
 static void unfold_rules(LrReader *in, StringInfo json);
+static void unfold_account_owners(LrReader *in, StringInfo json);
+static void prefer_account_owners(LrStep *step, LrRun *run);
 
 typedef struct AssignConfig
 {
@@ -126,6 +130,8 @@ run(LrStep *step, LrRun *run)
 		}
 		put_section(step, run, SECTION_RULES, content);
 	}
+	if (match.rule)
+		prefer_account_owners(step, run);
 	if (!run->batch->verifying && run->outcome == LR_ASSIGNED)
 		lr_person_follow(run);
 	if (run->preferred_lead_id != 0 && run->outcome == LR_ASSIGNED)
@@ -135,6 +141,34 @@ run(LrStep *step, LrRun *run)
 		lr_put_varint(content, run->preferred_lead_id);
 		put_section(step, run, SECTION_KNOWN_PERSON, content);
 	}
+}
+
+/* Notes who of the lead's account is to have it, in the order of the rule's roles, each once. */
+static void
+prefer_account_owners(LrStep *step, LrRun *run)
+{
+	StringInfo	content;
+	int			n = 0;
+
+	if (run->account_owners == NULL || run->rule->account_owner[0] == '\0')
+		return;
+	run->account_preferred = palloc(sizeof(int) * LR_ACCOUNT_OWNERS_MAX);
+	content = lr_detail_make();
+	for (const char *role = run->rule->account_owner; *role; role = strchr(role, '\n') + 1)
+	{
+		const LrAccountOwner *owner = lr_account_owner_of_role(run->account_owners, role, strchr(role, '\n') - role);
+		bool		known = owner == NULL || n == LR_ACCOUNT_OWNERS_MAX;
+
+		for (int i = 0; i < n && !known; i++)
+			known = run->account_preferred[i] == owner->owner_id;
+		if (known)
+			continue;
+		run->account_preferred[n++] = owner->owner_id;
+		lr_put_varint(content, owner->owner_id);
+	}
+	run->naccount_preferred = n;
+	if (n > 0)
+		put_section(step, run, SECTION_ACCOUNT_OWNERS, content);
 }
 
 /* Finds the owner of every run of a batch whose rule leads to a pool. */
@@ -203,9 +237,23 @@ unfold(const LrStep *step, const char *detail, int length, StringInfo json)
 	{
 		if (tag == SECTION_RULES)
 			unfold_rules(&section, json);
+		else if (tag == SECTION_ACCOUNT_OWNERS)
+			unfold_account_owners(&section, json);
 		else if (tag == SECTION_KNOWN_PERSON)
 			appendStringInfo(json, ", \"preferred\": {\"reason\": \"" LR_KNOWN_PERSON "\", \"lead_id\": " UINT64_FORMAT "}", lr_get_varint(&section));
 	}
+}
+
+/* Lists the owners of the account who are asked before the pool. */
+static void
+unfold_account_owners(LrReader *in, StringInfo json)
+{
+	const char *between = "";
+
+	appendStringInfoString(json, ", \"account_owners\": [");
+	for (; in->at < in->end; between = ", ")
+		appendStringInfo(json, "%s%d", between, (int) lr_get_varint(in));
+	appendStringInfoChar(json, ']');
 }
 
 /* Lists the rules that hold where only one should, and those that raised before the one that decides. */

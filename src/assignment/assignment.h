@@ -229,6 +229,7 @@ struct LrBatch;
 struct LrRun;
 
 #define LR_KNOWN_PERSON "known_person"
+#define LR_ACCOUNT_OWNER "account_owner"
 
 extern void lr_persons_find(struct LrBatch *batch);
 extern void lr_person_follow(struct LrRun *run);
@@ -250,6 +251,14 @@ extern void lr_live_assign(LrLive *live);
 extern int	lr_tier_load(const char *tier, int length);
 
 /* ---- choice.c: what a decision read to choose, on its record ---- */
+typedef struct LrPreference
+{
+	int			owner_id;
+	const char *reason;			/* known_person or account_owner */
+	bool		unavailable;
+	LrReading	reading;		/* otherwise: free, and has the lead, or not */
+} LrPreference;
+
 typedef struct LrChoice
 {
 	int64		state_id;		/* 0: nothing was read */
@@ -257,13 +266,12 @@ typedef struct LrChoice
 	uint32		dropped;		/* skills that were dropped, a bit each */
 	int			nexcluded;
 	int		   *excluded;
-	int			preferred_owner_id; /* 0: nobody */
-	const char *preferred_reason;
-	bool		preferred_unavailable;
-	LrReading	preferred;		/* otherwise */
+	int			npreferred;
+	LrPreference *preferred;	/* who was asked before the pool, in order */
 } LrChoice;
 
 extern int	lr_choose_again(struct LrRun *run, LrPool *pool, const LrChoice *choice);
+extern const LrPreference *lr_choice_preferred(const LrChoice *choice);
 extern bytea *lr_choice_write(const LrChoice *choice);
 extern void lr_choice_read(const char *data, int length, LrChoice *choice);
 

@@ -23,7 +23,7 @@ typedef struct Candidates
 } Candidates;
 
 static void put_member(const Candidates *c, int place);
-static void put_preferred(const Candidates *c);
+static void put_preferred(const Candidates *c, const LrPreference *preferred);
 static const char *verdict_of(const Candidates *c, int place);
 static int64 next_turn(const Candidates *c, int place);
 static void put_reading(const LrReading *reading, Datum *values, bool *nulls);
@@ -44,8 +44,8 @@ leadroute_decision_candidates(PG_FUNCTION_ARGS)
 	c.terms = lr_terms_read(policy, c.entry->rule_no);
 	if (c.entry->choice)
 		lr_choice_read(VARDATA_ANY(c.entry->choice), VARSIZE_ANY_EXHDR(c.entry->choice), &c.choice);
-	if (c.choice.preferred_owner_id != 0)
-		put_preferred(&c);
+	for (int i = 0; i < c.choice.npreferred; i++)
+		put_preferred(&c, &c.choice.preferred[i]);
 	c.pool = c.entry->pool_revision_id ? lr_pool_of_revision(c.entry->pool_revision_id) : NULL;
 	if (c.pool)
 	{
@@ -68,9 +68,12 @@ put_member(const Candidates *c, int place)
 	bool		nulls[11] = {false};
 	int64		turn = next_turn(c, place);
 
-	/* listed already */
-	if (member->owner_id == c->choice.preferred_owner_id)
-		return;
+	for (int i = 0; i < c->choice.npreferred; i++)
+	{
+		/* listed already */
+		if (c->choice.preferred[i].owner_id == member->owner_id)
+			return;
+	}
 	if (c->readings[c->pool->nmembers].code != LR_READING_FREE)
 		reading = &c->readings[c->pool->nmembers];
 	values[0] = Int32GetDatum(member->owner_id);
@@ -87,21 +90,25 @@ put_member(const Candidates *c, int place)
 	tuplestore_putvalues(c->result->setResult, c->result->setDesc, values, nulls);
 }
 
-/* The owner who had the lead before the pool was asked. */
+/* An owner who was asked before the pool. */
 static void
-put_preferred(const Candidates *c)
+put_preferred(const Candidates *c, const LrPreference *preferred)
 {
 	Datum		values[11];
 	bool		nulls[11] = {false};
+	const char *verdict = preferred->reason;
 
-	values[0] = Int32GetDatum(c->choice.preferred_owner_id);
+	if (preferred->unavailable)
+		verdict = is_in(c->choice.excluded, c->choice.nexcluded, preferred->owner_id) ? "excluded" : "unavailable";
+	else if (preferred->reading.code == LR_READING_LATE)
+		verdict = "late";
+	else if (preferred->reading.code == LR_READING_CAPPED)
+		verdict = preferred->reading.of == LR_CAP_OF_POOL ? "pool_capped" : "capped";
+	values[0] = Int32GetDatum(preferred->owner_id);
 	values[1] = BoolGetDatum(false);
 	nulls[2] = true;
-	values[3] = CStringGetTextDatum(c->choice.preferred_unavailable ?
-									(is_in(c->choice.excluded, c->choice.nexcluded, c->choice.preferred_owner_id) ? "excluded" : "unavailable") :
-									c->choice.preferred.code == LR_READING_CAPPED ? "capped" : c->choice.preferred.code == LR_READING_LATE ? "late" :
-									c->choice.preferred_reason);
-	put_reading(&c->choice.preferred, values, nulls);
+	values[3] = CStringGetTextDatum(verdict);
+	put_reading(&preferred->reading, values, nulls);
 	nulls[8] = nulls[9] = nulls[10] = true;
 	tuplestore_putvalues(c->result->setResult, c->result->setDesc, values, nulls);
 }
@@ -120,7 +127,7 @@ verdict_of(const Candidates *c, int place)
 		return "excluded";
 	if (c->match && c->match[place] < 0)
 		return "skill_missing";
-	if (c->choice.preferred_owner_id != 0 && c->choice.preferred_owner_id == c->entry->owner_id)
+	if (lr_choice_preferred(&c->choice))
 		return "not_asked";
 	if (c->readings[c->pool->nmembers].code != LR_READING_FREE)
 		return "pool_capped";

@@ -39,13 +39,25 @@ lr_choose_again(LrRun *run, LrPool *pool, const LrChoice *choice)
 	return lr_choose(pool, readings, &wants, &distance);
 }
 
+/* Returns who of those asked before the pool has the lead; NULL if the pool was asked. */
+const LrPreference *
+lr_choice_preferred(const LrChoice *choice)
+{
+	for (int i = 0; i < choice->npreferred; i++)
+	{
+		if (!choice->preferred[i].unavailable && choice->preferred[i].reading.code == LR_READING_FREE)
+			return &choice->preferred[i];
+	}
+	return NULL;
+}
+
 /* Returns the compact form, in the current memory context; NULL if nothing was read. */
 bytea *
 lr_choice_write(const LrChoice *choice)
 {
 	StringInfoData out;
 
-	if (choice->state_id == 0 && choice->dropped == 0 && choice->nexcluded == 0 && choice->preferred_owner_id == 0)
+	if (choice->state_id == 0 && choice->dropped == 0 && choice->nexcluded == 0 && choice->npreferred == 0)
 		return NULL;
 	initStringInfo(&out);
 	appendStringInfoSpaces(&out, VARHDRSZ);
@@ -67,17 +79,19 @@ lr_choice_write(const LrChoice *choice)
 		for (int i = 0; i < choice->nexcluded; i++)
 			lr_put_varint(&out, choice->excluded[i]);
 	}
-	if (choice->preferred_owner_id != 0)
+	for (int i = 0; i < choice->npreferred; i++)
 	{
+		const LrPreference *preferred = &choice->preferred[i];
+
 		appendStringInfoChar(&out, PART_PREFERRED);
-		lr_put_varint(&out, choice->preferred_owner_id);
-		lr_put_string(&out, choice->preferred_reason);
-		lr_put_varint(&out, choice->preferred_unavailable ? 1 : 0);
-		lr_put_varint(&out, choice->preferred.code);
-		lr_put_varint(&out, choice->preferred.per);
-		lr_put_varint(&out, choice->preferred.of);
-		lr_put_varint(&out, choice->preferred.count);
-		lr_put_varint(&out, choice->preferred.maximum);
+		lr_put_varint(&out, preferred->owner_id);
+		lr_put_string(&out, preferred->reason);
+		lr_put_varint(&out, preferred->unavailable ? 1 : 0);
+		lr_put_varint(&out, preferred->reading.code);
+		lr_put_varint(&out, preferred->reading.per);
+		lr_put_varint(&out, preferred->reading.of);
+		lr_put_varint(&out, preferred->reading.count);
+		lr_put_varint(&out, preferred->reading.maximum);
 	}
 	SET_VARSIZE(out.data, out.len);
 	return (bytea *) out.data;
@@ -88,6 +102,7 @@ void
 lr_choice_read(const char *data, int length, LrChoice *choice)
 {
 	LrReader	in = {data, data + length};
+	LrPreference *preferred;
 
 	memset(choice, 0, sizeof(*choice));
 	while (in.at < in.end)
@@ -109,14 +124,18 @@ lr_choice_read(const char *data, int length, LrChoice *choice)
 					choice->excluded[i] = (int) lr_get_varint(&in);
 				break;
 			case PART_PREFERRED:
-				choice->preferred_owner_id = (int) lr_get_varint(&in);
-				choice->preferred_reason = lr_get_string(&in);
-				choice->preferred_unavailable = lr_get_varint(&in) != 0;
-				choice->preferred.code = (LrReadingCode) lr_get_varint(&in);
-				choice->preferred.per = (LrPer) lr_get_varint(&in);
-				choice->preferred.of = (LrCapOf) lr_get_varint(&in);
-				choice->preferred.count = lr_get_varint(&in);
-				choice->preferred.maximum = lr_get_varint(&in);
+				/* each takes more bytes than one */
+				if (choice->preferred == NULL)
+					choice->preferred = palloc0(sizeof(LrPreference) * length);
+				preferred = &choice->preferred[choice->npreferred++];
+				preferred->owner_id = (int) lr_get_varint(&in);
+				preferred->reason = lr_get_string(&in);
+				preferred->unavailable = lr_get_varint(&in) != 0;
+				preferred->reading.code = (LrReadingCode) lr_get_varint(&in);
+				preferred->reading.per = (LrPer) lr_get_varint(&in);
+				preferred->reading.of = (LrCapOf) lr_get_varint(&in);
+				preferred->reading.count = lr_get_varint(&in);
+				preferred->reading.maximum = lr_get_varint(&in);
 				break;
 			default:
 				ereport(ERROR,

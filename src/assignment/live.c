@@ -32,9 +32,10 @@ static LivePool *find_live_pool(LrLive *live, LrRun *run, const LrTerms *terms);
 static Match *find_match(LrLive *live, Lead *lead);
 static void prepare_pools(LrLive *live);
 static void value_lead(Lead *lead);
-static void get_alone(LrLive *live, Lead *lead);
+static void get_asked(LrLive *live, Lead *lead);
+static void ask(Lead *lead, int owner_id, const char *reason);
 static Verdict give(LrLive *live, Lead *lead);
-static Verdict give_to_preferred(LrLive *live, Lead *lead);
+static Verdict give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference);
 static Verdict give_to_member(LrLive *live, Lead *lead);
 static Verdict read_numbers(LrLive *live, LivePool *pool, const Lead *lead);
 static Verdict look_again(LrLive *live, LivePool *pool, const Lead *lead);
@@ -66,15 +67,15 @@ lr_live_add(LrLive *live, LrRun *run)
 	lead->terms = lr_rule_terms(live->batch->policy, run->rule);
 	lead->live = find_live_pool(live, run, lead->terms);
 	/* who has an owner already needs a turn only if that one cannot take the lead */
-	lead->live->nturns += run->preferred_owner_id == 0 && run->same_person_as < 0 ? 1 : 0;
+	lead->live->nturns += run->preferred_owner_id == 0 && run->naccount_preferred == 0 && run->same_person_as < 0 ? 1 : 0;
 	lead->wants.nexcluded = run->nexcluded;
 	lead->wants.excluded = run->excluded;
 	lead->wants.turn = -1;
 	lead->match = lead->terms->nskills > 0 ? find_match(live, lead) : NULL;
 	lead->wants.match = lead->match ? lead->match->match : NULL;
 	value_lead(lead);
-	get_alone(live, lead);
-	live->sectioned |= lead->live->pool->governed || lead->alone != NULL || run->same_person_as >= 0;
+	get_asked(live, lead);
+	live->sectioned |= lead->live->pool->governed || lead->nasked > 0 || run->same_person_as >= 0;
 }
 
 /* Gives them away: each run gets its owner, or what becomes of it without one. */
@@ -97,7 +98,7 @@ lr_live_assign(LrLive *live)
 		while ((verdict = give(live, lead)) == UNKNOWN)
 		{
 			lr_counters_end();
-			get_alone(live, lead);
+			get_asked(live, lead);
 			get_counters(live, lead);
 			CHECK_FOR_INTERRUPTS();
 			begin_section(live);
@@ -225,16 +226,42 @@ value_lead(Lead *lead)
 	lead->wants.amount = lead->live->pool->measure == LR_MEASURE_COUNT ? 1 : run->expected_value == PG_INT64_MIN ? 0 : run->expected_value;
 }
 
-/* Reads the owner who has the lead before the pool is asked, if it is known by now who that is. */
+/* Lists who is asked before the pool, as far as it is known by now, and reads those that were not read yet. */
 static void
-get_alone(LrLive *live, Lead *lead)
+get_asked(LrLive *live, Lead *lead)
 {
-	int			owner_id = lr_preferred_owner(lead->run);
+	int			known = lr_preferred_owner(lead->run);
 
-	if (owner_id == 0 || (lead->alone && lead->alone->pool_id == -owner_id))
+	if (lead->asked == NULL && (known != 0 || lead->run->naccount_preferred > 0))
+		lead->asked = palloc0(sizeof(Asked) * (1 + lead->run->naccount_preferred));
+	lead->nasked = 0;
+	if (known != 0)
+		ask(lead, known, LR_KNOWN_PERSON);
+	for (int i = 0; i < lead->run->naccount_preferred; i++)
+		ask(lead, lead->run->account_preferred[i], LR_ACCOUNT_OWNER);
+	for (int i = 0; i < lead->nasked; i++)
+	{
+		Asked	   *asked = &lead->asked[i];
+
+		if (asked->alone)
+			continue;
+		asked->alone = lr_pool(-asked->owner_id, live->batch->as_of, lead->terms->within, lead->terms->working_clock);
+		lr_limits_find(&asked->limits, lead->live->pool, asked->owner_id, live->batch->as_of);
+	}
+	if (lead->nasked > 0 && lead->choice.preferred == NULL)
+		lead->choice.preferred = palloc0(sizeof(LrPreference) * (1 + lead->run->naccount_preferred));
+}
+
+static void
+ask(Lead *lead, int owner_id, const char *reason)
+{
+	Asked	   *asked = &lead->asked[lead->nasked++];
+
+	if (asked->owner_id == owner_id)
 		return;
-	lead->alone = lr_pool(-owner_id, live->batch->as_of, lead->terms->within, lead->terms->working_clock);
-	lr_limits_find(&lead->alone_limits, lead->live->pool, owner_id, live->batch->as_of);
+	memset(asked, 0, sizeof(*asked));
+	asked->owner_id = owner_id;
+	asked->reason = reason;
 }
 
 /* ---- inside the section ---- */
@@ -243,45 +270,44 @@ get_alone(LrLive *live, Lead *lead)
 static Verdict
 give(LrLive *live, Lead *lead)
 {
-	int			preferred = lr_preferred_owner(lead->run);
-	Verdict		verdict = PASSED;
-
-	if (preferred != 0)
+	/* who has the person's other leads may have become known since */
+	if (lr_preferred_owner(lead->run) != 0 && (lead->nasked == 0 || lead->asked[0].owner_id != lr_preferred_owner(lead->run)))
+		return UNKNOWN;
+	lead->choice.npreferred = 0;
+	for (int i = 0; i < lead->nasked; i++)
 	{
-		if (lead->alone == NULL || lead->alone->pool_id != -preferred)
-			return UNKNOWN;
-		verdict = give_to_preferred(live, lead);
+		Verdict		verdict = give_to_asked(live, lead, &lead->asked[i], &lead->choice.preferred[lead->choice.npreferred++]);
+
+		if (verdict != PASSED)
+			return verdict;
 	}
-	return verdict == PASSED ? give_to_member(live, lead) : verdict;
+	return give_to_member(live, lead);
 }
 
 static Verdict
-give_to_preferred(LrLive *live, Lead *lead)
+give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference)
 {
-	LrPool	   *alone = lead->alone;
+	LrPool	   *alone = asked->alone;
 	LrLimits   *of_pool = lr_limits_of(live, lead->live->pool, lead->live->pool->nmembers);
-	LrReading	nothing = {0};
 
-	lead->choice.preferred_owner_id = -alone->pool_id;
-	lead->choice.preferred_reason = lead->run->preferred_reason ? lead->run->preferred_reason : LR_KNOWN_PERSON;
-	lead->choice.preferred = nothing;
-	lead->choice.preferred_unavailable = alone->nmembers == 0 || !alone->members[0].available;
+	*preference = (LrPreference) {.owner_id = asked->owner_id,.reason = asked->reason};
+	preference->unavailable = alone->nmembers == 0 || !alone->members[0].available;
 	for (int i = 0; i < lead->wants.nexcluded; i++)
-		lead->choice.preferred_unavailable |= lead->wants.excluded[i] == -alone->pool_id;
-	if (lead->choice.preferred_unavailable)
+		preference->unavailable |= lead->wants.excluded[i] == asked->owner_id;
+	if (preference->unavailable)
 		return PASSED;
-	if (!lr_limits_read(&lead->alone_limits, alone->members[0].room, lead->run, section, &lead->choice.preferred))
+	if (!lr_limits_read(&asked->limits, alone->members[0].room, lead->run, section, &preference->reading))
 		return UNKNOWN;
-	if (lead->choice.preferred.code == LR_READING_FREE && !lr_limits_read(of_pool, -1, lead->run, section, &lead->choice.preferred))
+	if (preference->reading.code == LR_READING_FREE && !lr_limits_read(of_pool, -1, lead->run, section, &preference->reading))
 		return UNKNOWN;
-	if (lead->choice.preferred.code != LR_READING_FREE)
+	if (preference->reading.code != LR_READING_FREE)
 		return PASSED;
 	if (live->takes)
 	{
-		lr_limits_take(&lead->alone_limits, lead->run);
+		lr_limits_take(&asked->limits, lead->run);
 		lr_limits_take(of_pool, lead->run);
 	}
-	lead->run->owner_id = -alone->pool_id;
+	lead->run->owner_id = asked->owner_id;
 	return GIVEN;
 }
 
@@ -403,7 +429,7 @@ static void
 get_counters(LrLive *live, Lead *lead)
 {
 	LrPool	   *pool = lead->live->pool;
-	LrCounterKey *keys = palloc(sizeof(LrCounterKey) * (pool->nmembers + 2) * LR_MAX_KEYS);
+	LrCounterKey *keys = palloc(sizeof(LrCounterKey) * (pool->nmembers + 1 + lead->nasked) * LR_MAX_KEYS);
 	int			n = 0;
 
 	for (int i = 0; i <= pool->nmembers; i++)
@@ -413,8 +439,11 @@ get_counters(LrLive *live, Lead *lead)
 		for (int k = 0; k < limits->n; k++)
 			keys[n++] = limits->limits[k].key;
 	}
-	for (int k = 0; lead->alone && k < lead->alone_limits.n; k++)
-		keys[n++] = lead->alone_limits.limits[k].key;
+	for (int i = 0; i < lead->nasked; i++)
+	{
+		for (int k = 0; k < lead->asked[i].limits.n; k++)
+			keys[n++] = lead->asked[i].limits.limits[k].key;
+	}
 	lr_counters_build(keys, n);
 	pfree(keys);
 }

@@ -51,14 +51,23 @@ typedef struct LivePool
 	List	   *matches;
 } LivePool;
 
+/* An owner who is asked before the pool. */
+typedef struct Asked
+{
+	LrPool	   *alone;			/* the owner as a pool of one; NULL: not read yet */
+	int			owner_id;
+	const char *reason;
+	LrLimits	limits;
+} Asked;
+
 /* A lead that is to be given away. */
 typedef struct Lead
 {
 	LrRun	   *run;
 	LivePool   *live;
 	int			position;		/* among those of the pool, from 1 */
-	LrPool	   *alone;			/* its preferred owner, or NULL */
-	LrLimits	alone_limits;
+	int			nasked;			/* who is asked before the pool */
+	struct Asked *asked;
 	const LrTerms *terms;
 	Match	   *match;			/* or NULL */
 	LrChoice	choice;

@@ -58,6 +58,9 @@ typedef struct LrRun
 	LrMail		mail;
 	LrPhone		phone;
 
+	/* who works the lead's account, by role; or NULL */
+	const struct LrAccountOwners *account_owners;
+
 	/* assignment */
 	LrRule	   *rule;
 	int			nhits;			/* under the hit policy unique, where several rules hold: their numbers */
@@ -75,8 +78,10 @@ typedef struct LrRun
 	TimestampTz response_due_at;	/* 0 for none */
 	TimestampTz estimated_at;	/* of a lead that overflows; 0: unknown */
 	bytea	   *choice;			/* what was read to choose, or NULL */
-	int			preferred_owner_id;	/* who is to have the lead, if possible; 0: nobody in particular */
-	const char *preferred_reason;	/* account_owner or known_person */
+	int			preferred_owner_id;	/* who has the person's other leads, and is asked before all others; 0: nobody */
+	int			naccount_preferred; /* owners of the account, who are asked next, in order */
+	int		   *account_preferred;
+	const char *preferred_reason;
 	int64		preferred_lead_id;	/* the earlier lead of the same person; 0 if there is none */
 	int			same_person_as;	/* the next run of the batch before this one that is of the same person, or -1 */
 	int			nexcluded;		/* owners who declined the lead, and are not asked again */

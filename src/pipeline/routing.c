@@ -546,11 +546,14 @@ may_keep(LrRun *run, int owner_id)
 {
 	const LrTerms *terms = lr_rule_terms(run->batch->policy, run->rule);
 	int			preferred = lr_preferred_owner(run);
+	bool		of_account = false;
 
 	if (lr_run_excludes(run, owner_id))
 		return false;
+	for (int i = 0; i < run->naccount_preferred; i++)
+		of_account |= run->account_preferred[i] == owner_id;
 	if (preferred != 0 ? owner_id != preferred
-		: run->preferred_lead_id != 0 || !lr_pool_has_on(lr_pool(run->pool_id, run->batch->as_of, terms->within, terms->working_clock), owner_id))
+		: run->preferred_lead_id != 0 || !lr_pool_has_on(lr_pool(of_account ? -owner_id : run->pool_id, run->batch->as_of, terms->within, terms->working_clock), owner_id))
 		return false;
 	/* who follows this lead in the batch wants to know */
 	run->owner_id = owner_id;

@@ -437,6 +437,8 @@ name_targets(LrAnalysis *analysis)
 		resetStringInfo(&name);
 		if (rule->owner)
 			appendStringInfo(&name, "owner \"%s\"", rule->owner);
+		else if (rule->pool && rule->account_owner[0])
+			appendStringInfo(&name, "the account's %s, or pool \"%s\"", lr_roles_text(rule->account_owner), rule->pool);
 		else if (rule->pool)
 			appendStringInfo(&name, "pool \"%s\"", rule->pool);
 		else

@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "agents/accounts.h"
 #include "catalog/pg_type.h"
 
 static const char *const contact_statuses[] = {"valid", "partial", "invalid"};
@@ -20,6 +21,7 @@ static const char *const compliance_reasons[] = {
 	"consent_refused", "no_lawful_basis", "consent_missing", "consent_in_future", "consent_undated", "consent_expired", "channel_not_consented"
 };
 static const char *const enrich_statuses[] = {"enriched", "complete", "no_match", "no_domain"};
+static const char *const account_statuses[] = {"matched", "ambiguous", "no_match", "no_key"};
 
 /* Of a member that rules compare with more texts, and cast, it is not known which text is cast to what. */
 #define MAX_LINKED_TEXTS 100
@@ -40,6 +42,9 @@ static const Domain domains[] = {
 	{LR_COMPLIANCE_STATUS, true, lengthof(compliance_statuses), compliance_statuses},
 	{LR_COMPLIANCE_REASON, false, lengthof(compliance_reasons), compliance_reasons},
 	{LR_ENRICH_STATUS, true, lengthof(enrich_statuses), enrich_statuses},
+	{LR_ACCOUNT_STATUS, true, lengthof(account_statuses), account_statuses},
+	{LR_ACCOUNT_TYPE, false, LR_N_ACCOUNT_TYPES, lr_account_type_names},
+	{LR_ACCOUNT_MATCH, false, LR_N_MATCHES, lr_account_match_names},
 };
 
 static void set_output(LrAnalysis *analysis, LrColumn *column);
@@ -53,6 +58,7 @@ static void link_members(LrAnalysis *analysis);
 static const LrSet *between_points(const LrColumn *column);
 static void link_contact(LrAnalysis *analysis);
 static void link_compliance(LrAnalysis *analysis);
+static void link_account(LrAnalysis *analysis);
 static void link_tiers(LrAnalysis *analysis);
 static void add_link(LrAnalysis *analysis, LrColumn **columns, int n, List *combinations);
 static const LrSet *value_of(const LrColumn *column, const char *value);
@@ -235,6 +241,7 @@ lr_links_make(LrAnalysis *analysis)
 	link_members(analysis);
 	link_contact(analysis);
 	link_compliance(analysis);
+	link_account(analysis);
 	link_tiers(analysis);
 	MemoryContextSwitchTo(saved);
 }
@@ -406,6 +413,39 @@ link_compliance(LrAnalysis *analysis)
 		combinations = lappend(combinations, sets);
 	}
 	add_link(analysis, columns, lengthof(columns), combinations);
+}
+
+/* Nothing is known of an account that was not found, and all but its parent of one that was. */
+static void
+link_account(LrAnalysis *analysis)
+{
+	static const int facts[] = {LR_ACCOUNT_STATUS, LR_ACCOUNT_ID, LR_ACCOUNT_TYPE, LR_ACCOUNT_MATCH, LR_ACCOUNT_CONFIDENCE, LR_ACCOUNT_OPEN_OPPORTUNITY};
+	LrColumn   *columns[lengthof(facts)];
+	List	   *combinations = NIL;
+	int			used = 0;
+
+	for (int i = 0; i < (int) lengthof(facts); i++)
+	{
+		columns[i] = column_of(analysis, facts[i]);
+		used += columns[i] != NULL;
+	}
+	if (used < 2)
+		return;
+	for (int i = 0; i < (int) lengthof(account_statuses) + 1; i++)
+	{
+		const LrSet **sets = palloc0(sizeof(LrSet *) * lengthof(facts));
+		bool		done = i < (int) lengthof(account_statuses);
+
+		if (columns[0])
+			sets[0] = done ? value_of(columns[0], account_statuses[i]) : lr_set_of(LR_CELL_NOTHING, LR_CELL_NOTHING);
+		for (int f = 1; f < (int) lengthof(facts); f++)
+		{
+			if (columns[f])
+				sets[f] = i < 2 ? columns[f]->values : lr_set_of(LR_CELL_NOTHING, LR_CELL_NOTHING);
+		}
+		combinations = lappend(combinations, sets);
+	}
+	add_link(analysis, columns, lengthof(facts), combinations);
 }
 
 /* The tier is the first whose lower bound the score reaches. */

@@ -23,7 +23,7 @@
 #define MAX_STEPS 32
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
-static const char *const rule_members[] = {"name", "priority", "when", "pool", "owner", "outcome", "reason", "agents", "skills", "value", "prerequisites",
+static const char *const rule_members[] = {"name", "priority", "when", "pool", "account_owner", "owner", "outcome", "reason", "agents", "skills", "value", "prerequisites",
 	"first_response_within", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
 };
 

@@ -50,6 +50,8 @@ typedef struct Reading
 } Reading;
 
 static void read_agents(LrMembers *members, json_t *json, const char *place);
+static void read_account_owner(LrMembers *members, json_t *json, LrRule *rule, const char *place);
+static void add_role(LrMembers *members, json_t *role, StringInfo roles, const char *place);
 static void read_prerequisites(LrMembers *members, json_t *json, LrRule *rule, const char *place);
 static void read_times(LrMembers *members, json_t *json, const char *place);
 static bool read_interval(LrMembers *members, json_t *json, const char *place, Interval **interval);
@@ -96,6 +98,7 @@ lr_members_read(LrMembers *members, json_t *json, LrRule *rule, const char *plac
 		lr_mistake(members->mistakes, lr_place(place, "priority"), "Leave it out: under hit policy \"first\" the order of the document decides.",
 				   "has no effect");
 	read_prerequisites(members, json, rule, place);
+	read_account_owner(members, json, rule, place);
 	/* what follows changes no decision, and was checked when the version was published */
 	if (!members->publishing)
 		return;
@@ -149,6 +152,23 @@ char *
 lr_owner_pool_name(const char *reference)
 {
 	return psprintf("owner %s", reference);
+}
+
+/* Returns a rule's roles of account owners as text. */
+char *
+lr_roles_text(const char *account_owner)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (const char *at = account_owner; *at; at++)
+	{
+		if (*at != '\n')
+			appendStringInfoChar(&text, *at);
+		else if (at[1])
+			appendStringInfoString(&text, ", ");
+	}
+	return text.data;
 }
 
 /* Makes the pools of the owners that rules lead to, where there are none yet, and enters their numbers into the rules. */
@@ -218,6 +238,51 @@ read_agents(LrMembers *members, json_t *json, const char *place)
 			lr_mistake(members->mistakes, lr_place_at(lr_place(place, "agents"), i), "Leave it out, or register another version of it.",
 					   "agent \"%s\" is retired", name);
 	}
+}
+
+/* Which of the account's owners is to have the lead before the pool is asked: roles, in order. The step that finds the account stands before. */
+static void
+read_account_owner(LrMembers *members, json_t *json, LrRule *rule, const char *place)
+{
+	json_t	   *account_owner = json_object_get(json, "account_owner");
+	char	   *here = lr_place(place, "account_owner");
+	StringInfoData roles;
+	bool		matches = false;
+
+	initStringInfo(&roles);
+	if (json_is_array(account_owner))
+	{
+		if (json_array_size(account_owner) == 0)
+			lr_mistake(members->mistakes, here, "Name at least one role, or leave it out.", "is empty");
+		for (int i = 0; i < (int) json_array_size(account_owner); i++)
+			add_role(members, json_array_get(account_owner, i), &roles, lr_place_at(here, i));
+	}
+	else if (account_owner && !json_is_null(account_owner))
+		add_role(members, account_owner, &roles, here);
+	rule->account_owner = roles.data;
+	if (roles.len == 0)
+		return;
+	/* the roles are matched with the account's, which is an output of the step */
+	members->policy->rule_reads = bms_add_member(members->policy->rule_reads, LR_ACCOUNT_ID);
+	if (!members->publishing)
+		return;
+	if (!lr_json_has(json, "pool"))
+		lr_mistake(members->mistakes, here, "Add \"pool\": where the lead goes if no such owner can take it.", "goes together with \"pool\" only");
+	for (int s = 0; s < members->policy->nsteps && members->policy->steps[s].builtin != &lr_assign_owner; s++)
+		matches |= members->policy->steps[s].builtin == &lr_match_account;
+	if (!matches)
+		lr_mistake(members->mistakes, here, "Add the step {\"capability\": \"matchAccount\"} before assignOwner.", "no step before assignOwner finds the account");
+}
+
+static void
+add_role(LrMembers *members, json_t *role, StringInfo roles, const char *place)
+{
+	const char *name = json_string_value(role);
+
+	if (name == NULL || name[0] == '\0' || strchr(name, '\n'))
+		lr_mistake(members->mistakes, place, "Give a role such as \"CSM\", or \"opportunity\".", "is not a role");
+	else
+		appendStringInfo(roles, "%s\n", name);
 }
 
 /* Steps that have to be done before the rule can hold: those before the one that assigns. */

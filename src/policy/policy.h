@@ -76,6 +76,7 @@ typedef struct LrRule
 	char	   *pool;
 	int			pool_id;
 	char	   *owner;			/* NULL, or whose pool of one it is */
+	char	   *account_owner;	/* roles, each ending with a line feed, in order: who of the account is to have it; "": nobody */
 	Bitmapset  *prerequisites;	/* numbers of the steps that have to be done for the rule to hold */
 	bool		has_terms;
 	LrTerms    *terms;			/* see lr_rule_terms() */
@@ -169,6 +170,7 @@ extern void lr_members_read_dates(LrMembers *members, json_t *json, LrRule *rule
 extern int	lr_members_find_owner(LrMembers *members, const char *reference, const char *place);
 extern bool lr_begins_with_date(const char *text);
 extern char *lr_owner_pool_name(const char *reference);
+extern char *lr_roles_text(const char *account_owner);
 extern void lr_make_owner_pools(LrPolicy *policy);
 
 /* terms.c */

@@ -67,6 +67,7 @@ typedef struct Target
 	int32		pool_id;
 	int32		has_terms;
 	char		reason[64];
+	char		account_owner[64];
 } Target;
 
 typedef struct TargetNumber
@@ -194,11 +195,12 @@ add_target(Builder *builder, const LrRule *rule)
 	key.pool_id = rule->pool_id;
 	key.has_terms = rule->has_terms;
 	strlcpy(key.reason, rule->reason, sizeof(key.reason));
+	strlcpy(key.account_owner, rule->account_owner, sizeof(key.account_owner));
 	target = hash_search(builder->targets, &key, HASH_ENTER, &found);
-	if (!found || strlen(rule->reason) >= sizeof(key.reason))
+	if (!found || strlen(rule->reason) >= sizeof(key.reason) || strlen(rule->account_owner) >= sizeof(key.account_owner))
 	{
 		LrIndexTarget entry = {.outcome = rule->outcome,.pool_id = rule->pool_id,.reason = add_string(builder, rule->reason),
-			.has_terms = rule->has_terms};
+			.account_owner = add_string(builder, rule->account_owner),.has_terms = rule->has_terms};
 
 		target->number = builder->ntargets++;
 		appendBinaryStringInfo(&builder->sections[LR_SECTION_TARGETS], (char *) &entry, sizeof(entry));

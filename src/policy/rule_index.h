@@ -92,6 +92,7 @@ typedef struct LrIndexTarget
 	int32		pool_id;
 	int32		reason;
 	int32		has_terms;		/* its rules ask something of who works the lead: see terms.c */
+	int32		account_owner;	/* roles, each ending with a line feed */
 } LrIndexTarget;
 
 typedef struct LrIndexShape

@@ -146,6 +146,7 @@ lr_policy_rule(LrPolicy *policy, int place)
 		rule->pool_id = target->pool_id;
 		rule->reason = lr_index_section(set->index, LR_SECTION_STRINGS, char) + target->reason;
 		rule->has_terms = target->has_terms;
+		rule->account_owner = lr_index_section(set->index, LR_SECTION_STRINGS, char) + target->account_owner;
 		set->rules[place] = rule;
 	}
 	return rule;

@@ -6,7 +6,9 @@
 #include "agents/agents.h"
 #include "pipeline/pipeline.h"
 
-static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", "flag", "known_person", NULL};
+static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", "flag", "known_person", "similarity",
+	"postcode", "result", NULL
+};
 static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
 
 static void read_agent(LrCompilation *c, json_t *json, LrStep *step, const char *place);

@@ -275,7 +275,7 @@ input_digest(const LrEvidence *evidence, const LrPolicy *policy, int number)
 	return lr_sha256_hex(inputs.data, inputs.len);
 }
 
-/* A rule is certain; another agent may say how sure it is, as the member confidence of its output. */
+/* A rule is certain, a match of accounts as good as what it goes by; another agent may say how sure it is, as the member confidence of its output. */
 static float
 confidence_of(const LrEvidenceStep *recorded, const LrStep *step)
 {
@@ -283,7 +283,15 @@ confidence_of(const LrEvidenceStep *recorded, const LrStep *step)
 	JsonbValue *value;
 	double		confidence;
 
-	if (step->builtin || recorded->status != LR_STEP_DONE)
+	if (recorded->status != LR_STEP_DONE)
+		return 1;
+	if (step->builtin == &lr_match_account)
+	{
+		int			output = LR_ACCOUNT_CONFIDENCE - step->first_fact;
+
+		return recorded->known & (1u << output) ? DatumGetInt32(recorded->values[output]) / 100.0 : 1;
+	}
+	if (step->builtin)
 		return 1;
 	value = getKeyJsonValueFromContainer(&DatumGetJsonbP(recorded->values[0])->root, "confidence", strlen("confidence"), &buffer);
 	if (value == NULL || value->type != jbvNumeric)

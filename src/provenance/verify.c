@@ -194,6 +194,7 @@ repeat_assignment(LrRun *run, const LrEntry *entry)
 {
 	LrPool	   *pool = entry->pool_revision_id ? lr_pool_of_revision(entry->pool_revision_id) : NULL;
 	LrChoice	choice = {0};
+	const LrPreference *preferred;
 	int			place;
 
 	run->turn = entry->turn;
@@ -201,10 +202,16 @@ repeat_assignment(LrRun *run, const LrEntry *entry)
 		return;
 	if (entry->choice)
 		lr_choice_read(VARDATA_ANY(entry->choice), VARSIZE_ANY_EXHDR(entry->choice), &choice);
-	if (choice.preferred_owner_id != 0 && !choice.preferred_unavailable && choice.preferred.code == LR_READING_FREE)
+	preferred = lr_choice_preferred(&choice);
+	if (preferred)
 	{
-		run->owner_id = run->preferred_lead_id != 0 && strcmp(choice.preferred_reason, LR_KNOWN_PERSON) == 0
-			? owner_on_record(run->preferred_lead_id, entry) : choice.preferred_owner_id;
+		if (strcmp(preferred->reason, LR_KNOWN_PERSON) == 0)
+			run->owner_id = run->preferred_lead_id != 0 ? owner_on_record(run->preferred_lead_id, entry) : 0;
+		for (int i = 0; i < run->naccount_preferred && strcmp(preferred->reason, LR_ACCOUNT_OWNER) == 0; i++)
+		{
+			if (run->account_preferred[i] == preferred->owner_id)
+				run->owner_id = preferred->owner_id;
+		}
 		return;
 	}
 	place = lr_choose_again(run, pool, &choice);

@@ -11,6 +11,12 @@ my $node = new_server('main');
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE original');
 rich_routing($node, 'original');
+# accounts of a table of the team's, and one by hand
+$node->safe_psql('original', q{
+CREATE TABLE team.crm_accounts (id text PRIMARY KEY, name text, website text, more text, csm text);
+INSERT INTO team.crm_accounts VALUES ('1', 'Acme GmbH', 'acme.example', 'acme.test', 'anna'), ('2', 'Tiny', 'tiny.example', NULL, NULL);
+SELECT leadroute.attach_accounts('team.crm_accounts', '{"external_id": "id", "name": "name", "domain": "website", "domains": "more", "owners": {"CSM": "csm"}}');
+INSERT INTO leadroute.accounts (name, type) VALUES ('By hand', 'partner')});
 rich_policies('original');
 
 my $views = views_of($node, 'original');
@@ -73,6 +79,8 @@ UPDATE team.visitors SET land = 'CH' WHERE note = 'stand 9';
 DELETE FROM team.visitors WHERE note = 'stand 10';
 SELECT leadroute.route_pending('leads');
 INSERT INTO observed VALUES ('next', 'DE', 'somebody');
+UPDATE team.crm_accounts SET website = 'acme.invalid' WHERE id = '1';
+INSERT INTO team.crm_accounts VALUES ('3', 'Next AG', 'next.example', 'next.test', 'bo');
 INSERT INTO leadroute.draft_rules (draft, name, condition) VALUES ('growing', 'next', 'true');
 SELECT leadroute.publish_draft('ready', 'after all', force => true);
 SELECT leadroute.promote_candidate('default', 'good enough');
@@ -86,6 +94,7 @@ SELECT lead_id, leads_table, outcome, owner, pool, rule, turn, cause, current FR
 WHERE as_of > (SELECT max(as_of) FROM before) ORDER BY lead_id, leads_table;
 SELECT count(*) FROM leadroute.lead_states WHERE closed_at IS NOT NULL;
 SELECT count(*) FROM leadroute.reconcile();
+SELECT a.*, d.domain, o.role, o.owner_id FROM leadroute.accounts a LEFT JOIN leadroute.account_domains d USING (account_id) LEFT JOIN leadroute.account_owners o USING (account_id) ORDER BY account_id;
 SELECT policy, version, draft, state, authors FROM leadroute.policy_version_states ORDER BY 1, 2, 3;
 SELECT act, name, version, previous_version, reason, forced FROM leadroute.policy_history WHERE at > (SELECT max(at) FROM acts_before) ORDER BY at, act, name;
 SELECT draft, position, name FROM leadroute.draft_rules ORDER BY draft, position;
@@ -104,6 +113,7 @@ foreach my $database ('original', 'plain', 'custom')
 		'0', "$database: no turn is drawn twice");
 }
 like($went{original}, qr/^\d+\|public\.leads\|assigned\|\w+\|enterprise\|large\|\d+\|insert\|t$/m, 'the next insert is routed by the active version');
+like($went{original}, qr/^\d+\|1\|.*Next AG.*\|next ?\|.*\|next\.test\|CSM\|\d+$/m, 'a new row of the attached table is an account');
 like($went{original}, qr/^events\|2\|routed\|1$/m, 'the scheduled activation takes effect');
 is($went{plain}, $went{original}, 'plain: what comes next is decided as in the original');
 is($went{custom}, $went{original}, 'custom: what comes next is decided as in the original');
