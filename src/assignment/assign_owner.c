@@ -184,7 +184,7 @@ assign(LrRun *run, Draw *draw)
 		return;
 	}
 	/* whoever is at a cap is passed over */
-	for (int i = 0; i < draw->pool->cycle; i++)
+	for (int i = 0; i <= draw->pool->cycle; i++)
 	{
 		int64		turn = i == 0 ? draw->next++ : lr_pool_draw(draw->pool, 1);
 		int			owner_id = draw->pool->owner_ids[lr_pool_owner_of_turn(draw->pool, turn)];
