@@ -194,7 +194,7 @@ count_new(Relation rel, Relation index, const LrEpoch *epoch)
 	}
 	if (n == 0)
 		return;
-	tallies = lr_tally_states(rel, index, keys, n, SnapshotAny);
+	tallies = lr_tally_states(rel, index, keys, n, SnapshotAny, NULL);
 	lr_counters_lock();
 	n = 0;
 	for (int i = 0; i < nclaimed; i++)
@@ -229,7 +229,7 @@ count_again(Relation rel, Relation index, const LrEpoch *epoch, Snapshot snapsho
 		if (claimed[i]->recounting)
 			keys[n++] = claimed[i]->key;
 	}
-	tallies = lr_tally_states(rel, index, keys, n, snapshot);
+	tallies = lr_tally_states(rel, index, keys, n, snapshot, NULL);
 	lr_counters_lock();
 	n = 0;
 	for (int i = 0; i < nclaimed; i++)
@@ -252,6 +252,7 @@ build_local(Relation rel, Relation index, const LrCounterKey *keys, int n)
 {
 	LrCounterKey *missing = palloc(sizeof(LrCounterKey) * Max(n, 1));
 	int			nmissing = 0;
+	Snapshot	snapshot;
 	LrTally    *tallies;
 
 	lr_counters_lock();
@@ -260,7 +261,10 @@ build_local(Relation rel, Relation index, const LrCounterKey *keys, int n)
 		if (lr_counter_peek(&keys[i]) == NULL)
 			missing[nmissing++] = keys[i];
 	}
-	tallies = lr_tally_states(rel, index, missing, nmissing, SnapshotAny);
+	/* whoever takes has the lock; others may give back while we read */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	tallies = lr_tally_states(rel, index, missing, nmissing, SnapshotAny, snapshot);
+	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < nmissing; i++)
 	{
 		if (lr_counter_peek(&missing[i]) == NULL)

@@ -113,6 +113,6 @@ extern void lr_counters_abandon(void);
 extern void lr_state_read(TupleDesc desc, HeapTuple tuple, LrState *state);
 extern int64 lr_state_counts(const LrCounterKey *key, const LrState *state);
 extern Relation lr_open_owner_index(Relation rel);
-extern LrTally *lr_tally_states(Relation rel, Relation index, const LrCounterKey *keys, int n, Snapshot snapshot);
+extern LrTally *lr_tally_states(Relation rel, Relation index, const LrCounterKey *keys, int n, Snapshot snapshot, Snapshot others);
 
 #endif

@@ -196,7 +196,7 @@ read_caps(const LrCounterKey *keys, int n)
 		return taken;
 	rel = table_open(lr_catalog()->tables[LR_TABLE_LEAD_STATES], AccessShareLock);
 	index = lr_open_owner_index(rel);
-	tallies = lr_tally_states(rel, index, missing, nmissing, SnapshotAny);
+	tallies = lr_tally_states(rel, index, missing, nmissing, SnapshotAny, NULL);
 	if (index)
 		index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);

@@ -6,7 +6,8 @@
  *
  * Rows are read once for all counters that are wanted: through the index on (owner_id, since) where there is one, owner by owner, or
  * from end to end. Under a snapshot of MVCC what it sees is counted. Under SnapshotAny every version of a row is looked at, and those
- * that transactions in doubt have made or removed are counted for each of these apart.
+ * that transactions in doubt have made or removed are counted for each of these apart. Where others may change rows during the scan,
+ * what they did is judged by a snapshot, and only what this transaction did is in doubt.
  */
 #include "assignment/counters.h"
 
@@ -45,6 +46,7 @@ typedef struct Count
 	LrTally   **tallies;		/* in the order of keys */
 	Relation	rel;
 	Snapshot	snapshot;
+	Snapshot	others;
 	TupleTableSlot *slot;
 	MemoryContext row;			/* emptied behind each row */
 } Count;
@@ -60,7 +62,7 @@ static TimestampTz earliest(const Count *count, int owner_id);
 static void count_row(Count *count);
 static void add(Count *count, const LrState *state, bool made, TransactionId maker, TransactionId remover, bool removed);
 static void add_doubt(LrTally *tally, TransactionId xid, int64 delta);
-static bool is_over(TransactionId xid, bool *committed);
+static bool is_over(const Count *count, TransactionId xid, bool hinted, bool *committed);
 
 /* Reads what a row of lead_states counts. */
 void
@@ -117,14 +119,15 @@ lr_counter_amount(const LrCounterKey *key, int load, int64 expected_value)
 
 /*
  * Counts the rows of lead_states for n keys, in the current memory context: what a snapshot sees, or, with SnapshotAny, what is
- * committed and, apart, what transactions in doubt did. index: see lr_open_owner_index(); NULL if there is none.
+ * committed and, apart, what transactions in doubt did; with a snapshot for the others, of these what it sees, and in doubt is what this
+ * transaction did. index: see lr_open_owner_index(); NULL if there is none.
  */
 LrTally *
-lr_tally_states(Relation rel, Relation index, const LrCounterKey *keys, int n, Snapshot snapshot)
+lr_tally_states(Relation rel, Relation index, const LrCounterKey *keys, int n, Snapshot snapshot, Snapshot others)
 {
 	LrTally    *tallies = palloc0(sizeof(LrTally) * Max(n, 1));
 	bool		all = index == NULL;
-	Count		count = {.n = n,.rel = rel,.snapshot = snapshot};
+	Count		count = {.n = n,.rel = rel,.snapshot = snapshot,.others = others};
 
 	count.keys = palloc(sizeof(LrCounterKey *) * Max(n, 1));
 	count.tallies = palloc(sizeof(LrTally *) * Max(n, 1));
@@ -312,22 +315,16 @@ count_row(Count *count)
 	LockBuffer(slot->buffer, BUFFER_LOCK_SHARE);
 	memcpy(&header, tuple->t_data, SizeofHeapTupleHeader);
 	LockBuffer(slot->buffer, BUFFER_LOCK_UNLOCK);
-	if (HeapTupleHeaderXminCommitted(&header))
+	if (HeapTupleHeaderXminFrozen(&header))
 		made = true;
-	else if (HeapTupleHeaderXminInvalid(&header))
-		return;
-	else if (!is_over(HeapTupleHeaderGetRawXmin(&header), &made))
-		made = false;
-	else if (!made)
+	else if (HeapTupleHeaderXminInvalid(&header) || (is_over(count, HeapTupleHeaderGetRawXmin(&header), HeapTupleHeaderXminCommitted(&header), &made) && !made))
 		return;
 	if (!(header.t_infomask & HEAP_XMAX_INVALID) && !HEAP_XMAX_IS_LOCKED_ONLY(header.t_infomask))
 	{
 		MemoryContextSwitchTo(count->row);
 		remover = HeapTupleHeaderGetUpdateXid(&header);
 		MemoryContextSwitchTo(saved);
-		if (header.t_infomask & HEAP_XMAX_COMMITTED)
-			removed = true;
-		else if (is_over(remover, &removed) && !removed)
+		if (is_over(count, remover, (header.t_infomask & HEAP_XMAX_COMMITTED) != 0, &removed) && !removed)
 			remover = InvalidTransactionId;
 	}
 	add(count, &state, made, HeapTupleHeaderGetRawXmin(&header), remover, removed);
@@ -381,13 +378,21 @@ add_doubt(LrTally *tally, TransactionId xid, int64 delta)
 	tally->doubts[tally->ndoubts++] = (LrDoubt) {xid, delta};
 }
 
-/* Tells whether a transaction is over, and then whether it committed. */
+/* Tells whether a transaction is over, and then whether it committed; hinted: the row says that it did. */
 static bool
-is_over(TransactionId xid, bool *committed)
+is_over(const Count *count, TransactionId xid, bool hinted, bool *committed)
 {
 	*committed = false;
-	if (TransactionIdIsCurrentTransactionId(xid) || TransactionIdIsInProgress(xid))
+	if (count->others)
+	{
+		if (!hinted && TransactionIdIsCurrentTransactionId(xid))
+			return false;
+		/* what is in progress for the snapshot has not happened */
+		*committed = !XidInMVCCSnapshot(xid, count->others) && (hinted || TransactionIdDidCommit(xid));
+		return true;
+	}
+	if (!hinted && (TransactionIdIsCurrentTransactionId(xid) || TransactionIdIsInProgress(xid)))
 		return false;
-	*committed = TransactionIdDidCommit(xid);
+	*committed = hinted || TransactionIdDidCommit(xid);
 	return true;
 }

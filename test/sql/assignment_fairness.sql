@@ -6,28 +6,28 @@ CREATE SCHEMA assignment_fairness;
 SET search_path TO assignment_fairness;
 CREATE TABLE leads (id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), n serial, epoch integer, pool text);
 SELECT leadroute.attach_table('leads', policy => 'assignment_fairness', classes => '{"attributes.pool": "plain"}') > 0 AS attached;
-INSERT INTO leadroute.pools (name) SELECT 'fairness ' || n FROM generate_series(1, 12) n;
-INSERT INTO leadroute.owners (reference) SELECT 'fairness ' || n FROM generate_series(1, 25) n;
+INSERT INTO leadroute.pools (name) SELECT 'share ' || n FROM generate_series(1, 12) n;
+INSERT INTO leadroute.owners (reference) SELECT 'share ' || n FROM generate_series(1, 25) n;
 SELECT leadroute.publish_policy('assignment_fairness', jsonb_build_object('leadroute', 1, 'steps', '[{"capability": "assignOwner"}]'::jsonb, 'rules',
     (SELECT jsonb_agg(jsonb_build_object('name', name, 'when', format('(attributes->>''pool'') = %L', name), 'pool', name) ORDER BY pool_id)
-     FROM leadroute.pools WHERE name LIKE 'fairness %')), 'test');
+     FROM leadroute.pools WHERE name LIKE 'share %')), 'test');
 SELECT leadroute.activate_policy('assignment_fairness');
 SELECT setseed(0.20261125);
 
 -- pools of 1 to 25 members; weights mostly small, some large
 INSERT INTO leadroute.pool_members (pool_id, owner_id, weight)
     SELECT p.pool_id, o.owner_id, CASE WHEN random() < 0.7 THEN 1 + floor(random() * 4) WHEN random() < 0.7 THEN 1 + floor(random() * 40) ELSE 1 + floor(random() * 400) END
-    FROM leadroute.pools p JOIN leadroute.owners o ON o.reference LIKE 'fairness %' AND p.name LIKE 'fairness %'
-    WHERE substr(o.reference, 10)::int <= 1 + (substr(p.name, 10)::int * substr(p.name, 10)::int) % 25 ORDER BY 1, 2;
+    FROM leadroute.pools p JOIN leadroute.owners o ON o.reference LIKE 'share %' AND p.name LIKE 'share %'
+    WHERE substr(o.reference, 7)::int <= 1 + (substr(p.name, 7)::int * substr(p.name, 7)::int) % 25 ORDER BY 1, 2;
 
 CREATE TABLE epochs (epoch integer, pool_id integer, owner_id integer, weight integer);
 DO $$
 BEGIN
     FOR e IN 1 .. 25 LOOP
-        UPDATE leadroute.owners SET available = e = 1 OR random() < 0.75 WHERE reference LIKE 'fairness %';
-        INSERT INTO epochs SELECT e, m.pool_id, m.owner_id, m.weight FROM leadroute.pool_members m JOIN leadroute.owners o USING (owner_id) WHERE o.reference LIKE 'fairness %' AND o.available;
+        UPDATE leadroute.owners SET available = e = 1 OR random() < 0.75 WHERE reference LIKE 'share %';
+        INSERT INTO epochs SELECT e, m.pool_id, m.owner_id, m.weight FROM leadroute.pool_members m JOIN leadroute.owners o USING (owner_id) WHERE o.reference LIKE 'share %' AND o.available;
         FOR i IN 1 .. 6 LOOP
-            INSERT INTO leads (epoch, pool) SELECT e, 'fairness ' || 1 + floor(random() * 12) FROM generate_series(1, floor(random() * CASE i WHEN 6 THEN 600 ELSE 30 END)::int);
+            INSERT INTO leads (epoch, pool) SELECT e, 'share ' || 1 + floor(random() * 12) FROM generate_series(1, floor(random() * CASE i WHEN 6 THEN 600 ELSE 30 END)::int);
         END LOOP;
     END LOOP;
 END $$;
@@ -51,7 +51,7 @@ SELECT max(abs(had - k * share)) < 1 AS within_one, max(abs(had - k * share)) > 
 
 -- a rollback costs turns, not places: what is left differs by no more than what was rolled back
 BEGIN;
-INSERT INTO leads (epoch, pool) SELECT 100, 'fairness 1' FROM generate_series(1, 7);
+INSERT INTO leads (epoch, pool) SELECT 100, 'share 1' FROM generate_series(1, 7);
 ROLLBACK;
 SELECT DISTINCT v.verdict FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id, leadroute.verify_decision(s.run_id) v WHERE l.epoch IN (1, 7, 25);
 DROP TABLE leads CASCADE;
