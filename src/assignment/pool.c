@@ -305,18 +305,15 @@ changes_at(const LrPool *pool, const LrWorking *working)
 	return working->until;
 }
 
+/* Tells whether a lead that goes to a member counts towards anything. */
 static bool
 is_governed(const LrPool *pool)
 {
-	int			n;
+	LrCounterKey keys[LR_MAX_KEYS];
 
-	if (pool->strategy != LR_STRATEGY_ROTATION || pool->minutes_per_lead > 0)
-		return true;
-	if (pool->pool_id > 0 && (lr_caps_of(0, pool->pool_id, &n), n > 0))
-		return true;
 	for (int i = 0; i < pool->nmembers; i++)
 	{
-		if (lr_caps_of(pool->members[i].owner_id, Max(pool->pool_id, 0), &n), n > 0)
+		if (lr_counter_keys_of(pool->members[i].owner_id, Max(pool->pool_id, 0), pool->from, keys) > 0)
 			return true;
 	}
 	return false;
