@@ -62,3 +62,8 @@ CREATE FUNCTION leadroute.recount_caps() RETURNS void
     LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_recount_caps';
 COMMENT ON FUNCTION leadroute.recount_caps() IS
     'Has what is counted for caps counted again from lead_states, each cap when it is next needed: after rows of lead_states were changed with triggers switched off. Does nothing where the library is not preloaded: there each transaction counts.';
+
+CREATE FUNCTION leadroute.take_place(owner_id integer, pool_id integer, load smallint, expected_value bigint, at timestamptz) RETURNS void
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_take_place';
+COMMENT ON FUNCTION leadroute.take_place(integer, integer, smallint, bigint, timestamptz) IS
+    'Takes the place of a lead under the caps of an owner and a pool, whether there is room or not: for what gives a lead to an owner otherwise than by choosing. pool_id: null for none. load: null is 1. expected_value: null is 0. at: the moment of the decision. Nobody but the extension''s owner calls it.';

@@ -145,6 +145,7 @@ BEGIN
                 SELECT run, e.lead_id, at, e.run_id, e.score, e.source_id, e.policy_version_id, e.environment_id, e.key_id, by_user, 'assigned', heir.pool_id,
                        heir.owner_id, 0, 1, 'g', 'r', 'merged', nullif(merge_states.reason, ''), e.evidence
                 FROM leadroute.entries e WHERE e.run_id = state.run_id ORDER BY e.entry_no DESC LIMIT 1;
+            PERFORM leadroute.take_place(heir.owner_id, heir.pool_id, heir.load, heir.expected_value, at);
             UPDATE leadroute.lead_states s SET run_id = run, since = at, outcome = 'assigned', reason_code = 'merged', owner_id = heir.owner_id, pool_id = heir.pool_id,
                    load = heir.load, expected_value = heir.expected_value, response_due_at = heir.response_due_at, accepted_at = heir.accepted_at,
                    responded_at = heir.responded_at, finished_at = heir.finished_at, result = heir.result, changed_by = by_user

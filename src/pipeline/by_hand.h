@@ -19,6 +19,9 @@ typedef struct LrLeadState
 	int			score;			/* -1 for null */
 	char	   *tier;			/* or NULL */
 	char	   *reason_code;
+	int			load;
+	int64		expected_value; /* PG_INT64_MIN for null */
+	TimestampTz response_due_at;
 	TimestampTz accepted_at;
 	TimestampTz responded_at;
 	TimestampTz finished_at;
@@ -49,6 +52,14 @@ typedef struct LrOwner
 	bool		left;			/* the last day has come */
 } LrOwner;
 
+/* What becomes of a lead that is given to an owner who is at a cap. */
+typedef enum LrOverCap
+{
+	LR_OVER_CAP_RAISE,
+	LR_OVER_CAP_TELL,			/* lr_give_lead() returns 0 */
+	LR_OVER_CAP_FORCE
+} LrOverCap;
+
 /* A person's decision. */
 typedef struct LrGift
 {
@@ -59,6 +70,7 @@ typedef struct LrGift
 	const char *reason_code;
 	const char *note;
 	Oid			user;
+	LrOverCap	over_cap;
 } LrGift;
 
 /* by_hand_lead.c */

@@ -7,6 +7,7 @@
  */
 #include "pipeline/by_hand.h"
 
+#include "assignment/assignment.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "provenance/provenance.h"
@@ -18,6 +19,7 @@ PG_FUNCTION_INFO_V1(leadroute_override_decision);
 
 static LrOutcome outcome_of_argument(Oid outcome);
 static int64 lead_of_decision(int64 run_id);
+static bool take_place(const LrRun *run, const LrGift *gift);
 static LrSource *source_of(int source_id);
 static int	version_that_decided(const LrLeadState *state);
 
@@ -31,7 +33,8 @@ leadroute_reassign_lead(PG_FUNCTION_ARGS)
 	Oid			user = GetUserId();
 	LrLeadState *state = lr_lead_state_lock(PG_GETARG_INT64(0));
 	LrOwner		owner = lr_owner_of_argument(PG_GETARG_DATUM(1));
-	LrGift		gift = {.outcome = LR_ASSIGNED,.owner_id = owner.owner_id,.cause = 'r',.reason_code = "reassigned",.note = reason,.user = user};
+	LrGift		gift = {.outcome = LR_ASSIGNED,.owner_id = owner.owner_id,.cause = 'r',.reason_code = "reassigned",.note = reason,.user = user,
+		.over_cap = PG_GETARG_BOOL(3) ? LR_OVER_CAP_FORCE : LR_OVER_CAP_RAISE};
 	int64		run_id;
 
 	lr_lead_must_be_open(state);
@@ -134,7 +137,7 @@ lead_of_decision(int64 run_id)
 
 /*
  * Gives a lead to an owner, or takes it from all, as a person decided: one more decision, which supersedes the one before. The state is
- * locked. Returns the decision's id. What people give goes through here, and nothing else does.
+ * locked. Returns the decision's id, or, where a cap leaves no room and the gift says so, 0. What people give goes through here, and nothing else does.
  */
 int64
 lr_give_lead(const LrLeadState *state, const LrGift *gift)
@@ -146,7 +149,7 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 	LrRecorder	recorder = {.memory = memory,.capacity = 1};
 	LrBatch		batch;
 	LrRun	   *run;
-	int64		run_id;
+	int64		run_id = 0;
 
 	lr_batch_init(&batch, policy, source, GetCurrentTimestamp(), gift->cause, gift->user);
 	batch.note = gift->note && gift->note[0] ? gift->note : NULL;
@@ -166,13 +169,46 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 		lr_run_set(run, LR_SCORE, Int32GetDatum(state->score));
 	lr_run_set_text(run, LR_TIER, state->tier);
 	lr_evidence_finish(run);
-	lr_record_batch(&recorder, &batch);
-	run_id = run->run_id;
+	/* what the lead counts, and by when, stays what it was */
+	run->load = state->load;
+	run->expected_value = state->expected_value;
+	run->response_due_at = state->responded_at || gift->outcome != LR_ASSIGNED ? 0 : state->response_due_at;
+	if (take_place(run, gift))
+	{
+		lr_record_batch(&recorder, &batch);
+		run_id = run->run_id;
+	}
 	lr_recorder_end(&recorder);
 	lr_policy_release(policy);
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
 	return run_id;
+}
+
+/*
+ * Takes the place that a lead has with its new owner. Returns false where a cap leaves none and the gift says that the caller sees to
+ * that; otherwise raises 55000 then.
+ */
+static bool
+take_place(const LrRun *run, const LrGift *gift)
+{
+	LrCap		full;
+	int64		count;
+
+	if (gift->outcome != LR_ASSIGNED || run->batch->mode == LR_MODE_OBSERVE)
+		return true;
+	if (lr_place_take(gift->owner_id, gift->pool_id, run->load, run->expected_value == PG_INT64_MIN ? 0 : run->expected_value,
+					  run->batch->as_of, gift->over_cap == LR_OVER_CAP_FORCE, &full, &count))
+		return true;
+	if (gift->over_cap == LR_OVER_CAP_RAISE)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("a cap leaves no room for the lead"),
+				errdetail("%s takes " INT64_FORMAT " %s, and has " INT64_FORMAT ".",
+						  full.owner_id == 0 ? "The pool" : full.pool_id == 0 ? "The owner" : "The owner as a member of the pool", full.maximum,
+						  full.per == LR_PER_OPEN ? "open at a time" : psprintf("per %s", lr_per_names[full.per]), count),
+				errhint("Name another owner, or raise the cap in leadroute.caps."));
+	return false;
 }
 
 /* The lead's table; where it is not attached any more, just its id: nothing is read of it. */

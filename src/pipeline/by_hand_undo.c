@@ -90,7 +90,14 @@ leadroute_undo_reroute(PG_FUNCTION_ARGS)
 		else if (moves[i].undone_run_id == state->run_id)
 			put_row(result, &moves[i], state, "put back", state->run_id);
 		else
-			put_row(result, &moves[i], state, "put back", put_back(&moves[i], state, batch_id, reason));
+		{
+			int64		run_id = put_back(&moves[i], state, batch_id, reason);
+
+			if (run_id)
+				put_row(result, &moves[i], state, "put back", run_id);
+			else
+				put_row(result, NULL, state, "left: the owner before is at a cap", state->run_id);
+		}
 		MemoryContextSwitchTo(saved);
 		MemoryContextReset(scratch);
 	}
@@ -157,17 +164,19 @@ why_not(const Move *move, const LrLeadState *state)
 	return move->owner_available ? NULL : "left: the owner before is not available";
 }
 
-/* Decides that a lead is where it was; returns the decision. */
+/* Decides that a lead is where it was; returns the decision, 0 if a cap leaves no room. */
 static int64
 put_back(const Move *move, const LrLeadState *state, int64 batch_id, const char *reason)
 {
 	LrGift		gift = {.outcome = move->outcome,.owner_id = move->owner_id,.pool_id = move->pool_id,.cause = 'n',
-		.reason_code = move->outcome == LR_PENDING ? "overflow" : "undone",.note = reason,.user = GetUserId()};
+		.reason_code = move->outcome == LR_PENDING ? "overflow" : "undone",.note = reason,.user = GetUserId(),.over_cap = LR_OVER_CAP_TELL};
 	int64		run_id = lr_give_lead(state, &gift);
 	LrIdentity	identity;
 	Oid			types[] = {INT8OID, TIMESTAMPTZOID};
 	Datum		values[] = {Int64GetDatum(move->lead_id), TimestampTzGetDatum(move->accepted_at)};
 
+	if (run_id == 0)
+		return 0;
 	lr_lead_act(&(LrLeadAct) {.act = "undo_reroute",.lead_id = move->lead_id,.run_id = state->run_id,.new_run_id = run_id,.owner_id = state->owner_id,
 				.reason = reason,.batch_id = batch_id,.user = gift.user});
 	if (move->accepted_at)
