@@ -1,5 +1,5 @@
 /*
- * counters.h: what the counters' own files share: counters.c, counter_build.c, state_counts.c.
+ * counters.h: what the counters' own files share: counters.c, reservations.c, counter_build.c, state_counts.c, give_back.c.
  */
 #ifndef LR_COUNTERS_H
 #define LR_COUNTERS_H
@@ -9,6 +9,7 @@
 #include "access/htup.h"
 #include "access/transam.h"
 #include "storage/condition_variable.h"
+#include "storage/lwlock.h"
 #include "utils/hsearch.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -54,6 +55,8 @@ typedef struct LrCounterSpace
 	HTAB	   *counters;
 	LrReservation *reservations;
 	int			capacity;		/* reservations */
+	int			max_counters;	/* of shared memory */
+	LWLock	   *lock;			/* of shared memory; NULL in the session's */
 	int		   *free;			/* the first free one; -1 if there is none */
 } LrCounterSpace;
 
@@ -94,14 +97,21 @@ extern bool lr_counters_local_locked(void);
 extern LrEpoch *lr_counters_epoch(void);
 extern ConditionVariable *lr_counters_built(void);
 extern void lr_counters_changed(uint64 config, bool committed);
+extern void lr_counters_grow(void);
+extern void lr_counters_transaction_ended(bool committed);
+extern void lr_counters_subtransaction_ended(bool committed, SubTransactionId mine, SubTransactionId parent);
+extern bool lr_counter_is_due(const LrCounter *counter, const LrEpoch *epoch);
 extern LrCounter *lr_counter_peek(const LrCounterKey *key);
+
+/* ---- reservations.c ---- */
+extern void lr_reservations_init(void);
+extern bool lr_reservations_held(void);
 extern LrCounter *lr_counter_enter(const LrCounterKey *key);
 extern void lr_counter_remove(LrCounter *counter);
 extern void lr_counter_post(LrCounter *counter, int64 delta);
 extern void lr_counter_doubt(LrCounter *counter, FullTransactionId xid, int64 delta);
 extern bool lr_counters_inside(void);
 extern bool lr_counter_is_mine(const LrCounter *counter);
-extern bool lr_counter_is_due(const LrCounter *counter, const LrEpoch *epoch);
 
 /* ---- caps.c ---- */
 extern void lr_caps_ready(void);
