@@ -46,6 +46,7 @@ leadroute_give_back(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("function \"%s\" was not called as a trigger before updates or deletes of rows", "give_back"));
+	(void) lr_catalog();
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 	{
 		lr_counters_changed(0, true);
@@ -144,10 +145,14 @@ leadroute_cap_counters(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz now = GetCurrentTimestamp();
-	int			n;
-	const LrCap *caps = lr_all_caps(&n);
-	LrCounterKey *keys = palloc(sizeof(LrCounterKey) * Max(n, 1));
+	const LrCap *caps;
+	LrCounterKey *keys;
 	int64	   *taken;
+	int			n;
+
+	(void) lr_catalog();
+	caps = lr_all_caps(&n);
+	keys = palloc(sizeof(LrCounterKey) * Max(n, 1));
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < n; i++)
