@@ -194,6 +194,7 @@ leadroute_timezone_mistake(PG_FUNCTION_ARGS)
 	char	   *nearest;
 	bool		is_one;
 
+	(void) lr_catalog();
 	if (is_plainly_known(name))
 		PG_RETURN_NULL();
 	nearest = nearest_zone(name, &is_one);
@@ -216,6 +217,7 @@ leadroute_cap_window(PG_FUNCTION_ARGS)
 	TimestampTz end;
 	int			per;
 
+	(void) lr_catalog();
 	for (per = 0; per < LR_PER_OPEN; per++)
 	{
 		if (strcmp(name, lr_per_names[per]) == 0)
