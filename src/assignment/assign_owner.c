@@ -7,6 +7,7 @@
 #include "assignment/assignment.h"
 
 #include "agents/agents.h"
+#include "miscadmin.h"
 #include "pipeline/by_hand.h"
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
@@ -31,7 +32,7 @@ static void draw_turns(LrBatch *batch);
 static bool needs_turn(const LrRun *run);
 static Draw *find_draw(Draw *draws, int *ndraws, const LrRun *run);
 static void assign(LrRun *run, Draw *draw);
-static void give_turn(LrRun *run, const LrPool *pool, int64 turn);
+static void give_turn(LrRun *run, LrPool *pool, int64 turn);
 static void assign_hypothetically(LrRun *run);
 
 const LrBuiltin lr_assign_owner = {
@@ -186,22 +187,36 @@ assign(LrRun *run, Draw *draw)
 	give_turn(run, draw->pool, draw->next++);
 }
 
-/* Gives a lead to whose turn it is, or, who declined it being passed over, to whose turn is next. */
+/*
+ * Gives a lead to whose turn it is. Who declined it is passed over, to the next turn that is drawn: where nobody acts on it, to the
+ * one behind.
+ */
 static void
-give_turn(LrRun *run, const LrPool *pool, int64 turn)
+give_turn(LrRun *run, LrPool *pool, int64 turn)
 {
-	for (int i = 0; i < pool->cycle; i++, turn++)
+	bool		anybody = false;
+
+	for (int i = 0; i < pool->nmembers && !anybody; i++)
+		anybody = pool->available[i] && !lr_run_excludes(run, pool->owner_ids[i]);
+	if (!anybody)
+	{
+		run->outcome = LR_PENDING;
+		run->reason = "overflow";
+		return;
+	}
+	for (;;)
 	{
 		int			owner_id = pool->owner_ids[lr_pool_owner_of_turn(pool, turn)];
 
-		if (lr_run_excludes(run, owner_id))
-			continue;
-		run->turn = turn;
-		run->owner_id = owner_id;
-		return;
+		if (!lr_run_excludes(run, owner_id))
+		{
+			run->turn = turn;
+			run->owner_id = owner_id;
+			return;
+		}
+		CHECK_FOR_INTERRUPTS();
+		turn = lr_batch_acts(run->batch) ? lr_pool_draw(pool, 1) : turn + 1;
 	}
-	run->outcome = LR_PENDING;
-	run->reason = "overflow";
 }
 
 /*
