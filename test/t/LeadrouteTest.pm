@@ -140,6 +140,11 @@ SELECT leadroute.activate_policy('default', 3, 'again');
 INSERT INTO leads (email, country, consent, source) VALUES ('skipped@acme.example', 'DE', true, 'broken');
 SELECT leadroute.route_leads(ARRAY(SELECT lead_id FROM leadroute.lead_states JOIN leads USING (lead_id) WHERE outcome = 'assigned' ORDER BY lead_id LIMIT 10),
                              'asked for');
+SELECT leadroute.accept_lead(lead_id), leadroute.log_first_response(lead_id) FROM (SELECT lead_id FROM leadroute.open_leads WHERE owner = 'anna' ORDER BY 1 LIMIT 2) x;
+SELECT leadroute.decline_lead(lead_id, 'no_capacity') FROM (SELECT lead_id FROM leadroute.open_leads WHERE owner = 'dora' ORDER BY 1 LIMIT 2) x;
+SELECT leadroute.reassign_lead(max(lead_id), 'cleo', 'knows them') FROM leadroute.open_leads WHERE owner = 'dora';
+SELECT leadroute.override_decision(max(decision_id), 'rejected', NULL, 'a competitor') FROM leadroute.open_leads WHERE owner = 'emil';
+SELECT leadroute.close_lead(max(lead_id), 'won', 12) FROM leadroute.open_leads WHERE owner = 'bo';
 SELECT leadroute.rollback_policy('default', 'not good');
 DELETE FROM leads WHERE lead_id IN (SELECT lead_id FROM leads ORDER BY lead_id LIMIT 3);
 CREATE TABLE waiting (LIKE leads INCLUDING ALL);
@@ -160,6 +165,8 @@ SELECT 'event', t.* FROM leadroute.lead_timeline t ORDER BY t::text COLLATE "C";
 SELECT 'unrouted', * FROM leadroute.unrouted_leads ORDER BY leads_table, lead_id, row_key;
 SELECT 'history', * FROM leadroute.policy_history ORDER BY at, act, name, version;
 SELECT 'pool', * FROM leadroute.pool_revisions ORDER BY pool_revision_id;
+SELECT 'act', * FROM leadroute.lead_acts ORDER BY act_id;
+SELECT 'open', * FROM leadroute.open_leads ORDER BY lead_id;
 SELECT 'problem', * FROM leadroute.reconcile() ORDER BY 2, 3, 4;
 };
 
