@@ -71,7 +71,7 @@ typedef struct LrRun
 	int			preferred_owner_id;	/* who is to have the lead, if possible; 0: nobody in particular */
 	const char *preferred_reason;	/* account_owner or known_person */
 	int64		preferred_lead_id;	/* the earlier lead of the same person; 0 if there is none */
-	int			same_person_as;	/* the next run of the batch before this one that is of the same person, or -1 */
+	int			same_person_as;	/* the run of the batch, before this one, whose owner it is to have; until rules are found, the next one of the same person; -1: none */
 
 	/* record: places in the batch's buffers */
 	int			attributes_at;

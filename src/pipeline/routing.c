@@ -473,6 +473,9 @@ is_unchanged(LrRun *run, uint64 row)
 		int			owner_id = lr_sql_int32(row, 4, 0);
 		int			preferred = lr_preferred_owner(run);
 
+		/* who is followed may go to somebody else */
+		if (run->same_person_as >= 0 && !run->batch->runs[run->same_person_as].unchanged)
+			return false;
 		if (preferred != 0 ? owner_id != preferred
 			: run->preferred_lead_id != 0 || !lr_pool_has_available(lr_pool(run->pool_id), owner_id))
 			return false;
