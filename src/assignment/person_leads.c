@@ -1,9 +1,9 @@
 /*
  * person_leads.c: the leads of persons: who has the latest, and whose the new ones are.
  *
- * The owner of a person's latest lead is the one to be preferred. A lead's id says roughly how late it is; of the latest by id the last
- * decided one counts, so that a person of many leads costs no more than others. Leads of one batch follow each other: the record
- * names the lead, and who has it is known when turns are drawn.
+ * The owner of a person's latest lead is the one to be preferred. How late a lead is, its id says: so a person of many leads costs no more
+ * than others, and a lead that is routed again follows the same one. Leads of one batch follow each other: the record names the lead,
+ * and who has it is known when turns are drawn.
  */
 #include "assignment/persons.h"
 
@@ -74,39 +74,33 @@ lr_person_leads_note(LrPersonSearch *search)
 }
 
 /*
- * Finds, where nobody has an earlier lead of the run's person, a lead of the same batch that the run follows: the next one before it
- * that a rule gives to somebody. To be called when the rules of all runs before it have been found.
+ * Says which lead a run follows: the next one of the person before it in the batch, if a rule gives that to somebody and its id is higher
+ * than that of the lead that was looked up. So it is the same lead when it is routed again, in whatever company. To be called when the
+ * rules of all runs before it have been found.
  */
 void
 lr_person_follow(LrRun *run)
 {
-	if (run->preferred_owner_id != 0)
+	int			earlier = run->same_person_as;
+
+	while (earlier >= 0 && run->batch->runs[earlier].outcome != LR_ASSIGNED)
+		earlier = run->batch->runs[earlier].same_person_as;
+	if (earlier >= 0 && run->batch->runs[earlier].lead_id < run->preferred_lead_id)
+		earlier = -1;
+	run->same_person_as = earlier;
+	if (earlier < 0)
 		return;
-	run->preferred_lead_id = 0;
-	for (int i = run->same_person_as; i >= 0; i = run->batch->runs[i].same_person_as)
-	{
-		if (run->batch->runs[i].outcome != LR_ASSIGNED)
-			continue;
-		run->preferred_lead_id = run->batch->runs[i].lead_id;
-		run->preferred_reason = LR_KNOWN_PERSON;
-		return;
-	}
+	run->preferred_lead_id = run->batch->runs[earlier].lead_id;
+	run->preferred_reason = LR_KNOWN_PERSON;
 }
 
 /* Returns who is to have a lead, as the run's preference says, and as the runs before it have been decided; 0: nobody in particular. */
 int
 lr_preferred_owner(const LrRun *run)
 {
-	if (run->preferred_owner_id != 0)
-		return run->preferred_owner_id;
-	for (int i = run->same_person_as; i >= 0; i = run->batch->runs[i].same_person_as)
-	{
-		const LrRun *earlier = &run->batch->runs[i];
-
-		if (earlier->outcome == LR_ASSIGNED && earlier->owner_id != 0)
-			return earlier->owner_id;
-	}
-	return 0;
+	if (run->same_person_as >= 0 && run->batch->runs[run->same_person_as].owner_id != 0)
+		return run->batch->runs[run->same_person_as].owner_id;
+	return run->preferred_owner_id;
 }
 
 /* Looks up the latest lead of each run's person, and its owner, if still there. again: only of persons for whom none was found. */
@@ -145,12 +139,13 @@ look_up_owners(LrPersonSearch *search, bool again)
 	/* leads of the batch are decided anew themselves; a lead that is the person's already follows earlier ones only */
 	nfound = lr_sql_kept(LR_PLAN_PERSON_LEADS,
 						 "SELECT w.place, f.lead_id, f.owner_id FROM unnest($1, $2, $3) AS w (place, lead_id, person_id)"
+						 " CROSS JOIN LATERAL (SELECT CASE WHEN $4 AND (SELECT q.available FROM leadroute.person_leads m JOIN leadroute.lead_states t USING (lead_id)"
+						 " JOIN leadroute.owners q ON q.owner_id = t.owner_id WHERE m.lead_id = w.lead_id AND m.person_id = w.person_id AND t.outcome = 'assigned')"
+						 " THEN w.lead_id ELSE 9223372036854775807 END AS bound OFFSET 0) b"
 						 " CROSS JOIN LATERAL (SELECT s.lead_id, s.owner_id FROM (SELECT l.lead_id FROM leadroute.person_leads l WHERE l.person_id = w.person_id"
-						 " AND NOT ($4 AND l.lead_id >= w.lead_id AND EXISTS (SELECT FROM leadroute.person_leads m JOIN leadroute.lead_states t USING (lead_id)"
-						 " JOIN leadroute.owners q ON q.owner_id = t.owner_id WHERE m.lead_id = w.lead_id AND m.person_id = w.person_id AND t.outcome = 'assigned' AND q.available))"
-						 " ORDER BY l.lead_id DESC LIMIT 16) r JOIN leadroute.lead_states s USING (lead_id)"
+						 " AND l.lead_id < b.bound ORDER BY l.lead_id DESC LIMIT 16) r JOIN leadroute.lead_states s USING (lead_id)"
 						 " WHERE s.outcome = 'assigned' AND s.closed_at IS NULL AND NOT ($4 AND s.lead_id = ANY ($2))"
-						 " ORDER BY s.finished_at IS NULL DESC, s.since DESC, s.lead_id DESC LIMIT 1) f"
+						 " ORDER BY s.finished_at IS NULL DESC, s.lead_id DESC LIMIT 1) f"
 						 " JOIN leadroute.owners o ON o.owner_id = f.owner_id AND o.available AND CASE WHEN o.starts_on IS NULL AND o.ends_on IS NULL THEN true"
 						 " ELSE ($5 AT TIME ZONE o.timezone)::date BETWEEN coalesce(o.starts_on, '-infinity') AND coalesce(o.ends_on, 'infinity') END",
 						 5, types, values, NULL);

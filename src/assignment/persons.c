@@ -173,13 +173,14 @@ look_up_keys(LrPersonSearch *search)
 	while ((key = hash_seq_search(&status)) != NULL)
 		digests[i++] = digest_datum(key->digest);
 	values[0] = PointerGetDatum(construct_array(digests, n, BYTEAOID, -1, false, TYPALIGN_INT));
+	/* a scalar subquery: as EXISTS the planner may hash all addresses that there are, for each batch */
 	lr_sql_begin(&identity);
 	nfound = search->acts
 		? lr_sql_kept(LR_PLAN_PERSON_KEYS_LOCKED,
-					  "SELECT k.digest, k.person_id, k.shared, EXISTS (SELECT FROM leadroute.person_keys e WHERE e.person_id = k.person_id AND e.kind = 'email')"
+					  "SELECT k.digest, k.person_id, k.shared, (SELECT true FROM leadroute.person_keys e WHERE e.person_id = k.person_id AND e.kind = 'email' LIMIT 1)"
 					  " FROM leadroute.person_keys k WHERE k.digest = ANY ($1) ORDER BY k.digest FOR KEY SHARE OF k", 1, types, values, NULL)
 		: lr_sql_kept(LR_PLAN_PERSON_KEYS,
-					  "SELECT k.digest, k.person_id, k.shared, EXISTS (SELECT FROM leadroute.person_keys e WHERE e.person_id = k.person_id AND e.kind = 'email')"
+					  "SELECT k.digest, k.person_id, k.shared, (SELECT true FROM leadroute.person_keys e WHERE e.person_id = k.person_id AND e.kind = 'email' LIMIT 1)"
 					  " FROM leadroute.person_keys k WHERE k.digest = ANY ($1)", 1, types, values, NULL);
 	for (uint64 row = 0; row < nfound; row++)
 	{
@@ -196,7 +197,8 @@ look_up_keys(LrPersonSearch *search)
 		person = hash_search(search->persons, &person_id, HASH_ENTER, &found);
 		if (!found)
 			*person = (LrPerson) {.person_id = person_id,.stored = true,.last_run = -1};
-		person->has_email = DatumGetBool(lr_sql_datum(row, 4, &isnull));
+		(void) lr_sql_datum(row, 4, &isnull);
+		person->has_email = !isnull;
 		key->person = person;
 	}
 	lr_sql_end(&identity);

@@ -86,6 +86,7 @@ typedef struct LrRun
 	int			same_person_as;	/* the next run of the batch before this one that is of the same person, or -1 */
 	int			nexcluded;		/* owners who declined the lead, and are not asked again */
 	int		   *excluded;
+	int			same_person_as;	/* the run of the batch, before this one, whose owner it is to have; until rules are found, the next one of the same person; -1: none */
 
 	/* record: places in the batch's buffers */
 	int			attributes_at;

@@ -550,6 +550,9 @@ may_keep(LrRun *run, int owner_id)
 
 	if (lr_run_excludes(run, owner_id))
 		return false;
+	/* who is followed may go to somebody else */
+	if (run->same_person_as >= 0 && !run->batch->runs[run->same_person_as].unchanged)
+		return false;
 	for (int i = 0; i < run->naccount_preferred; i++)
 		of_account |= run->account_preferred[i] == owner_id;
 	if (preferred != 0 ? owner_id != preferred

@@ -76,6 +76,15 @@ INSERT INTO leads (email, source) SELECT 'p' || i % 2 || '@acme.example', CASE W
 SELECT * FROM given;
 SELECT empty();
 
+-- in other company than before, nothing changes
+SET leadroute.batch_size = 3;
+INSERT INTO leads (email) SELECT 'ada@acme.example' FROM generate_series(1, 11);
+SET leadroute.batch_size = 4;
+SELECT changed, count(*) FROM leadroute.route_leads(ARRAY(SELECT id FROM leads WHERE n <> 5)) GROUP BY 1;
+SELECT changed, count(*) FROM leads, leadroute.route_leads(ARRAY[id]) GROUP BY 1;
+RESET leadroute.batch_size;
+SELECT empty();
+
 -- what identifies nobody: addresses of roles, disposable ones, numbers that came with two addresses, what is malformed
 INSERT INTO leads (email) VALUES ('info@acme.example'), ('x@mailinator.com'), ('no address');
 INSERT INTO leads (email) VALUES ('info@acme.example'), ('x@mailinator.com'), ('no address');
@@ -111,7 +120,7 @@ UPDATE leadroute.owners SET available = false WHERE owner_id = :first;
 INSERT INTO leads (email) VALUES ('ada@acme.example');
 UPDATE leadroute.owners SET available = true WHERE owner_id = :first;
 SELECT n, s.owner_id = :first AS same_as_first, turn IS NOT NULL AS drew FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id JOIN leadroute.entries e USING (run_id) ORDER BY n;
--- the latest is whoever was decided on last
+-- the latest by its id
 INSERT INTO leads (email) VALUES ('ada@acme.example');
 SELECT n, like_lead FROM given WHERE n = 3;
 SELECT empty();
