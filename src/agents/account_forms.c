@@ -36,7 +36,7 @@ lr_company_form(const char *name, int length)
 	return (char *) pg_do_encoding_conversion((unsigned char *) normal, normal_length, PG_UTF8, encoding);
 }
 
-/* Returns the letters and digits of a postcode, upper case, without the code of a country before digits (D-10115); NULL if it has none. */
+/* Returns the letters and digits of a postcode, upper case, without the code of a country before digits (D-10115); NULL if it is none. */
 char *
 lr_postcode_form(const char *postcode, int length)
 {
@@ -64,7 +64,8 @@ lr_postcode_form(const char *postcode, int length)
 			normal[n++] = c;
 	}
 	normal[n] = '\0';
-	return n ? normal : NULL;
+	/* what is longer is no postcode, and too long for an index */
+	return n > 0 && n <= 20 ? normal : NULL;
 }
 
 /* Returns the normal form of a domain that can be a company's own: neither a mail service's nor a hosting service's; NULL if it is none. */
