@@ -3,7 +3,7 @@
 CREATE FUNCTION leadroute.normalise_company(name text) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_normalise_company';
 COMMENT ON FUNCTION leadroute.normalise_company(text) IS
-    'Returns the normal form of a company''s name: lower-case ASCII letters for Latin, Greek and Cyrillic ones (ä becomes ae), without punctuation and legal forms; null if nothing remains. See docs/assignment_accounts.md.';
+    'Returns the normal form of a company''s name: lower-case ASCII letters for Latin, Greek and Cyrillic ones (ä becomes ae), without punctuation and legal forms; null if nothing remains, or more than 500 bytes. See docs/assignment_accounts.md.';
 CREATE FUNCTION leadroute.normalise_domain(domain text) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_normalise_domain';
 COMMENT ON FUNCTION leadroute.normalise_domain(text) IS
@@ -18,7 +18,7 @@ COMMENT ON FUNCTION leadroute.normalise_phone(text, text) IS
     'Returns a phone number in international form, such as +4930123456; null if it is none. country: ISO 3166 alpha-2, of a number that does not say so itself; may be null.';
 CREATE FUNCTION leadroute.normalise_postcode(postcode text) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_normalise_postcode';
-COMMENT ON FUNCTION leadroute.normalise_postcode(text) IS 'Returns a postcode''s ASCII letters, upper case, and digits; null if it has none.';
+COMMENT ON FUNCTION leadroute.normalise_postcode(text) IS 'Returns a postcode''s ASCII letters, upper case, and digits, without a country''s code in front of digits; null if there are none, or more than 20.';
 CREATE FUNCTION leadroute.company_similarity(a text, b text) RETURNS double precision
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_company_similarity';
 COMMENT ON FUNCTION leadroute.company_similarity(text, text) IS
@@ -77,7 +77,7 @@ COMMENT ON COLUMN leadroute.accounts.postcode_form IS 'By normalise_postcode().'
 
 CREATE TABLE leadroute.account_domains (
     account_id bigint,
-    domain text CHECK (domain <> ''),
+    domain text CHECK (length(domain) BETWEEN 1 AND 300),
     domain_form text COLLATE "C" GENERATED ALWAYS AS (leadroute.normalise_domain(domain)) STORED,
     root_form text COLLATE "C" GENERATED ALWAYS AS (leadroute.domain_root(domain)) STORED,
     PRIMARY KEY (account_id, domain)
@@ -178,7 +178,7 @@ BEGIN
             INSERT INTO leadroute.account_domains (account_id, domain)
                 SELECT DISTINCT a.account_id, d.domain
                 FROM leadroute.accounts a, %2$s AS g, regexp_split_to_table(g.domains, '[][{}",;\s]+') AS d (domain)
-                WHERE a.account_source_id = %1$s AND a.external_id = g.external_id AND d.domain <> ''
+                WHERE a.account_source_id = %1$s AND a.external_id = g.external_id AND length(d.domain) <= 300 AND leadroute.normalise_domain(d.domain) IS NOT NULL
             ON CONFLICT DO NOTHING$f$, source, given)] ELSE '{}'::text[] END
         || CASE WHEN mapping ? 'owners' THEN ARRAY[
             format($f$

@@ -15,6 +15,8 @@
 #include "mb/pg_wchar.h"
 
 #define MAX_WORDS 64
+/* Longer ones are no names, and too long for an index. */
+#define MAX_LENGTH 500
 
 typedef struct Word
 {
@@ -114,7 +116,7 @@ static bool begins_with(const Words *words, const char *form, int *n);
 static void drop_first(Words *words, int n);
 static bool is_word(const Words *words, int i, const char *text, int length);
 
-/* Makes the normal form of a name in UTF-8, palloc'd; false if nothing of it remains. */
+/* Makes the normal form of a name in UTF-8, palloc'd; false if nothing of it remains, or more than an index can hold. */
 bool
 lr_company_normalise(const char *name, int length, char **normal, int *normal_length)
 {
@@ -166,7 +168,7 @@ lr_company_normalise(const char *name, int length, char **normal, int *normal_le
 	}
 	(*normal)[at] = '\0';
 	*normal_length = at;
-	return true;
+	return at <= MAX_LENGTH;
 }
 
 /* Splits a name into words of lower-case letters and digits. What is behind the 64th word does not count. */

@@ -49,6 +49,11 @@ DELETE FROM crm_accounts;
 SELECT count(*) FROM kept;
 ROLLBACK;
 SELECT count(*) FROM kept;
+-- whatever is in a row, the team's statement goes through
+INSERT INTO crm_accounts ("Id", "Account Name", website, more, tel, parent) VALUES ('209', repeat('long name ', 10000), repeat('x', 100000) || '.com',
+    ARRAY['', repeat('y', 100000) || '.com', 'no domain', NULL], repeat('0', 100000), repeat('z', 100000));
+SELECT id, length(name), domain, phone, domains FROM kept WHERE id = '209';
+DELETE FROM crm_accounts WHERE "Id" = '209';
 -- an owner that comes later is found by refreshing, as is what triggers did not see
 INSERT INTO leadroute.owners (reference) VALUES ('aa-3');
 UPDATE crm_accounts SET csm = 'aa-late' WHERE "Id" = '002';
