@@ -217,12 +217,12 @@ leadroute_cap_window(PG_FUNCTION_ARGS)
 	TimestampTz end;
 	int			per;
 
-	for (per = 0; per < lengthof(names); per++)
+	for (per = 0; per < (int) lengthof(names); per++)
 	{
 		if (strcmp(name, names[per]) == 0)
 			break;
 	}
-	if (per == lengthof(names))
+	if (per == (int) lengthof(names))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("caps per \"%s\" have no windows", name),

@@ -55,6 +55,7 @@ foreach my $database ('plain', 'custom')
 	same(policies_of($database), $policies, "$database: drafts, versions, acts, trials, flags and what came of them are the same");
 	same(verdicts_of($node, $database), $verdicts, "$database: every decision verifies as before");
 	is($node->safe_psql($database, q{SELECT test, passed FROM leadroute.run_policy_tests('events')}), 'anybody|t', "$database: the tests of policies are there, and pass");
+	is($node->safe_psql($database, q{SELECT leadroute.working_time('finn', '2026-04-27 00:00+02', '2026-07-01')}), '363:00:00', "$database: who works when is the same");
 	same(triggers_of($node, $database), $triggers, "$database: each trigger is there once");
 	same(sequences_of($database), $sequences, "$database: sequences stand where they stood");
 	same(grants_of($database), $grants, "$database: grants are the same");
@@ -107,7 +108,8 @@ like($went{original}, qr/^events\|2\|routed\|1$/m, 'the scheduled activation tak
 is($went{plain}, $went{original}, 'plain: what comes next is decided as in the original');
 is($went{custom}, $went{original}, 'custom: what comes next is decided as in the original');
 
-# What restoring leaves unchecked is checked again: members of pools need their pool and their owner.
+# What restoring leaves unchecked is checked again: members of pools need their pool and their owner, owners
+# and hours their calendar.
 foreach my $case (
 	[ q{INSERT INTO leadroute.pool_members (pool_id, owner_id) VALUES (1, 999)}, 'there is no owner 999' ],
 	[ q{INSERT INTO leadroute.pool_members (pool_id, owner_id) VALUES (999, 1)}, 'there is no pool 999' ],
@@ -121,6 +123,18 @@ foreach my $case (
 	my ($statement, $message) = @$case;
 	my (undef, undef, $error) = in_psql($node, $statement, 'custom', extra_params => [ '-v', 'VERBOSITY=verbose' ]);
 	like($error, qr/ERROR:  23503: $message/, $statement);
+}
+foreach my $case (
+	[ q{DELETE FROM leadroute.calendars}, '23503: calendar 1 is in use by owners' ],
+	[ q{INSERT INTO leadroute.calendar_hours VALUES (999, 1, '09:00', '12:00')}, '23503: there is no calendar 999' ],
+	[ q{INSERT INTO leadroute.calendar_hours VALUES (1, 1, '08:00', '12:00')}, '23P01: hours of calendar 1 overlap' ],
+	[ q{INSERT INTO leadroute.absences (owner_id, starts_at) VALUES (999, now())}, '23503: there is no owner 999' ],
+	[ q{UPDATE leadroute.owners SET calendar_id = 999 WHERE owner_id = 1}, '23503: there is no calendar 999' ],
+	[ q{UPDATE leadroute.owners SET timezone = 'Nowhere'}, '22023: there is no time zone "Nowhere"' ])
+{
+	my ($statement, $message) = @$case;
+	my (undef, undef, $error) = in_psql($node, $statement, 'custom', extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	like($error, qr/ERROR:  $message/, $statement);
 }
 $node->safe_psql('custom', q{UPDATE leadroute.owners SET owner_id = owner_id, available = false WHERE owner_id = 1;
 	DELETE FROM leadroute.pool_members WHERE owner_id = 1; DELETE FROM leadroute.owners WHERE owner_id = 1});

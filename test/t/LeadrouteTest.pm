@@ -73,6 +73,11 @@ INSERT INTO leadroute.pools (name, description) VALUES ('enterprise', 'Large com
 INSERT INTO leadroute.pool_members
     SELECT p.pool_id, o.owner_id, CASE o.reference WHEN 'dora' THEN 3 ELSE 1 END
     FROM leadroute.pools p, leadroute.owners o WHERE p.name = 'enterprise' AND o.reference IN ('dora', 'emil', 'finn');
+INSERT INTO leadroute.calendars (name) VALUES ('office');
+INSERT INTO leadroute.calendar_hours SELECT calendar_id, d, '09:00', '24:00' FROM leadroute.calendars, generate_series(1, 5) d;
+INSERT INTO leadroute.holidays (region, day) VALUES ('DE', '2026-05-01');
+UPDATE leadroute.owners o SET timezone = 'Europe/Berlin', region = 'DE-BY', calendar_id = c.calendar_id FROM leadroute.calendars c WHERE o.reference = 'finn';
+INSERT INTO leadroute.absences (owner_id, starts_at) SELECT owner_id, '2026-06-01 12:00+02' FROM leadroute.owners WHERE reference = 'finn';
 INSERT INTO leadroute.firmographics (domain, company, industry, company_size, country)
     VALUES ('acme.example', 'Acme', 'manufacturing', 5000, 'DE');
 
