@@ -83,7 +83,6 @@ typedef struct LrRun
 	int		   *account_preferred;
 	const char *preferred_reason;
 	int64		preferred_lead_id;	/* the earlier lead of the same person; 0 if there is none */
-	int			same_person_as;	/* the next run of the batch before this one that is of the same person, or -1 */
 	int			nexcluded;		/* owners who declined the lead, and are not asked again */
 	int		   *excluded;
 	int			same_person_as;	/* the run of the batch, before this one, whose owner it is to have; until rules are found, the next one of the same person; -1: none */
