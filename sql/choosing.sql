@@ -20,7 +20,7 @@ BEGIN ATOMIC
                                   CASE cap_of WHEN 'member' THEN ' in this pool' ELSE '' END, count)
         WHEN 'pool_capped' THEN format('the pool was at its cap of %s %s: %s were counted', maximum, CASE per WHEN 'open' THEN 'open at a time' ELSE 'a ' || per END, count)
         WHEN 'late' THEN format('could not have responded in time: %s open, room for %s', count, maximum)
-        WHEN 'not_asked' THEN 'not asked: who had it before came first'
+        WHEN 'not_asked' THEN 'not asked'
         WHEN 'not_their_turn' THEN 'it was not their turn' || coalesce(format(': theirs was turn %s', next_turn), '')
         WHEN 'has_more' THEN format('had more already, by weight: %s', number)
         WHEN 'less_room' THEN format('had less room: %s', number)
