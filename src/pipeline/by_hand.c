@@ -135,6 +135,9 @@ leadroute_close_lead(PG_FUNCTION_ARGS)
 		note_conversion(state->lead_id, now, PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2), PG_ARGISNULL(2));
 	lr_lead_act(&(LrLeadAct) {.act = "close",.lead_id = state->lead_id,.run_id = state->run_id,.owner_id = state->owner_id,.reason = result,
 				.user = GetUserId()});
+	/* the place is free */
+	if (state->owner_id)
+		lr_draw_for_owner(state->owner_id, state->load);
 	PG_RETURN_TIMESTAMPTZ(now);
 }
 

@@ -89,6 +89,9 @@ extern bool lr_run_excludes(const LrRun *run, int owner_id);
 extern void lr_put_name(Datum *values, bool *nulls, int column, const char *text);
 extern void lr_names_of(int owner_id, int pool_id, char **owner, char **pool);
 
+/* draw.c */
+extern void lr_draw_for_owner(int owner_id, int64 max);
+
 /* by_hand_give.c */
 extern int64 lr_give_lead(const LrLeadState *state, const LrGift *gift);
 

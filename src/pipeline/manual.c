@@ -17,7 +17,6 @@
 PG_FUNCTION_INFO_V1(leadroute_route_lead);
 PG_FUNCTION_INFO_V1(leadroute_route_leads);
 PG_FUNCTION_INFO_V1(leadroute_route_pending);
-PG_FUNCTION_INFO_V1(leadroute_draw_overflow);
 
 /* Rows that are locked at a time. */
 #define CATCH_UP_CHUNK 1000
@@ -25,12 +24,10 @@ PG_FUNCTION_INFO_V1(leadroute_draw_overflow);
 typedef struct Results
 {
 	int64		run_id;			/* of the last run */
-	int64		decided;		/* runs that do not wait */
 	ReturnSetInfo *rows;		/* or NULL */
 } Results;
 
 static void keep_result(const LrRun *run, void *argument);
-static int	overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids);
 static void route_by_id(const int64 *lead_ids, int n, char *reason, Results *results);
 static LrRouting *begin_routing(LrSource *source, const LrByIds *how);
 static void end_routing(LrRouting *routing, TupleTableSlot *slot);
@@ -107,46 +104,6 @@ leadroute_route_pending(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(total);
 }
 
-/* Routes leads again that wait in overflows; see the SQL comment. */
-Datum
-leadroute_draw_overflow(PG_FUNCTION_ARGS)
-{
-	Results		results = {0};
-	int64	   *lead_ids;
-	int			n = overflow_of_pool(fcinfo, &lead_ids);
-
-	lr_route_by_ids(lead_ids, n, &(LrByIds) {.cause = 'v',.done = keep_result,.argument = &results});
-	PG_RETURN_INT64(results.decided);
-}
-
-/* Reads which leads wait in the overflow of the pool that argument 0 names, or of all, the longest first. */
-static int
-overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids)
-{
-	MemoryContext memory = CurrentMemoryContext;
-	LrIdentity	identity;
-	Oid			types[] = {TEXTOID, INT4OID};
-	Datum		values[] = {PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0), PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1)};
-	char		nulls[] = {PG_ARGISNULL(0) ? 'n' : ' ', PG_ARGISNULL(1) ? 'n' : ' '};
-	uint64		n;
-
-	lr_sql_begin(&identity);
-	if (!PG_ARGISNULL(0) && lr_sql("SELECT FROM leadroute.pools WHERE name = $1", true, 1, types, values, NULL) == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("there is no pool \"%s\"", text_to_cstring(DatumGetTextPP(values[0]))),
-				errhint("See leadroute.pools."));
-	n = lr_sql("SELECT s.lead_id FROM leadroute.lead_states s JOIN leadroute.attached_tables t ON t.source_id = s.source_id AND t.relation IS NOT NULL"
-			   " WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL"
-			   " AND ($1 IS NULL OR s.pool_id = (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = $1)) ORDER BY s.since, s.lead_id LIMIT $2",
-			   true, 2, types, values, nulls);
-	*lead_ids = MemoryContextAlloc(memory, sizeof(int64) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-		(*lead_ids)[i] = lr_sql_int64(i, 1, 0);
-	lr_sql_end(&identity);
-	return (int) n;
-}
-
 static void
 route_by_id(const int64 *lead_ids, int n, char *reason, Results *results)
 {
@@ -159,7 +116,6 @@ keep_result(const LrRun *run, void *argument)
 	Results    *results = argument;
 
 	results->run_id = run->run_id;
-	results->decided += run->outcome != LR_PENDING ? 1 : 0;
 	if (results->rows)
 	{
 		Datum		values[] = {Int64GetDatum(run->lead_id), Int64GetDatum(run->run_id), BoolGetDatum(!run->unchanged)};
