@@ -126,7 +126,9 @@ struct LrLimits;
 typedef struct LrPool
 {
 	MemoryContext memory;
-	struct LrLimits *limits;	/* of the members and the pool: see live.c */
+	struct LrLimits *limits;	/* of the members and the pool: see limits.c */
+	void	   *in_hand;		/* what live.c has of it for the batch in hand, */
+	uint64		in_hand_of;		/* if that is this one */
 	int			pool_id;
 	int64		within;			/* microseconds until the first response, 0: who works now */
 	bool		working_clock;

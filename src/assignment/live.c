@@ -25,6 +25,7 @@ typedef enum Verdict
 	UNKNOWN						/* something has to be got first */
 } Verdict;
 
+static uint64 batches = 0;
 static uint64 section = 0;		/* counts sections, so that counters of an earlier one are found again */
 
 static void begin_section(const LrLive *live);
@@ -51,6 +52,7 @@ lr_live_begin(LrBatch *batch)
 	LrLive	   *live = palloc0(sizeof(LrLive));
 
 	live->batch = batch;
+	live->number = ++batches;
 	live->takes = lr_batch_acts(batch);
 	live->leads = palloc(sizeof(Lead) * Max(batch->n, 1));
 	return live;
@@ -133,17 +135,15 @@ begin_section(const LrLive *live)
 static LivePool *
 find_live_pool(LrLive *live, LrRun *run, const LrTerms *terms)
 {
+	LrPool	   *pool = lr_pool(run->pool_id, live->batch->as_of, terms->within, terms->working_clock);
 	LivePool   *found;
-	ListCell   *cell;
 
-	foreach(cell, live->pools)
-	{
-		found = lfirst(cell);
-		if (found->pool->pool_id == run->pool_id && found->pool->within == terms->within && found->pool->working_clock == terms->working_clock)
-			return found;
-	}
+	if (pool->in_hand_of == live->number)
+		return pool->in_hand;
 	found = palloc0(sizeof(LivePool));
-	found->pool = lr_pool(run->pool_id, live->batch->as_of, terms->within, terms->working_clock);
+	found->pool = pool;
+	pool->in_hand = found;
+	pool->in_hand_of = live->number;
 	live->pools = lappend(live->pools, found);
 	return found;
 }

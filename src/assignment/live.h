@@ -78,6 +78,7 @@ typedef struct Lead
 struct LrLive
 {
 	LrBatch    *batch;
+	uint64		number;			/* no other batch of the session has it */
 	bool		takes;			/* places and turns */
 	bool		sectioned;		/* counters may decide */
 	List	   *pools;			/* of LivePool */

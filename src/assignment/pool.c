@@ -16,11 +16,26 @@ const char *const lr_strategy_names[LR_N_STRATEGIES] = {"rotation", "balance", "
 /* A pool of which nothing ever changes by itself is looked at again after this long, in microseconds. */
 #define LONGEST (USECS_PER_DAY)
 
-static List *pools = NIL;		/* of LrPool, in pool_memory */
+/* What a pool is found by. */
+typedef struct PoolKey
+{
+	int64		within;
+	int			pool_id;
+	int			working_clock;
+} PoolKey;
+
+typedef struct PoolEntry
+{
+	PoolKey		key;
+	LrPool	   *pool;
+} PoolEntry;
+
+static HTAB *pools;				/* in pool_memory */
 static MemoryContext pool_memory = NULL;
 static uint64 pools_generation;
 
 static uint64 configuration_generation(void);
+static void make_pools(void);
 static LrPool *make_pool(int pool_id, TimestampTz at, int64 within, bool working_clock);
 static void load_pool(LrPool *pool);
 static void load_members(LrPool *pool);
@@ -40,35 +55,49 @@ lr_pool(int pool_id, TimestampTz at, int64 within, bool working_clock)
 {
 	uint64		generation = configuration_generation();
 	LrPool	   *pool;
-	ListCell   *cell;
-	MemoryContext saved;
+	PoolKey		key;
+	PoolEntry  *entry;
+	bool		found;
 
 	if (pool_memory == NULL || pools_generation != generation)
 	{
 		/* a batch in hand may still point to the old ones: they go with the transaction */
 		if (pool_memory)
 			MemoryContextSetParent(pool_memory, TopTransactionContext);
-		pool_memory = AllocSetContextCreate(CacheMemoryContext, "leadroute pools", ALLOCSET_SMALL_SIZES);
-		pools = NIL;
+		pool_memory = NULL;
+		make_pools();
 		pools_generation = generation;
 	}
-	foreach(cell, pools)
+	memset(&key, 0, sizeof(key));
+	key.pool_id = pool_id;
+	key.within = within;
+	key.working_clock = working_clock;
+	entry = hash_search(pools, &key, HASH_FIND, NULL);
+	if (entry && at >= entry->pool->from && at < entry->pool->until)
+		return entry->pool;
+	if (entry)
 	{
-		pool = lfirst(cell);
-		if (pool->pool_id != pool_id || pool->within != within || pool->working_clock != working_clock)
-			continue;
-		if (at >= pool->from && at < pool->until)
-			return pool;
+		LrPool	   *old = entry->pool;
+
 		/* the moment of another statement: this one's is looked at anew */
-		pools = foreach_delete_current(pools, cell);
-		MemoryContextSetParent(pool->memory, TopTransactionContext);
+		(void) hash_search(pools, &key, HASH_REMOVE, NULL);
+		MemoryContextSetParent(old->memory, TopTransactionContext);
 	}
 	pool = make_pool(pool_id, at, within, working_clock);
 	MemoryContextSetParent(pool->memory, pool_memory);
-	saved = MemoryContextSwitchTo(pool_memory);
-	pools = lappend(pools, pool);
-	MemoryContextSwitchTo(saved);
+	entry = hash_search(pools, &key, HASH_ENTER, &found);
+	entry->pool = pool;
 	return pool;
+}
+
+static void
+make_pools(void)
+{
+	HASHCTL		control = {.keysize = sizeof(PoolKey),.entrysize = sizeof(PoolEntry)};
+
+	pool_memory = AllocSetContextCreate(CacheMemoryContext, "leadroute pools", ALLOCSET_SMALL_SIZES);
+	control.hcxt = pool_memory;
+	pools = hash_create("leadroute pools by id", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /* Draws the next turns of a pool; returns the first. */

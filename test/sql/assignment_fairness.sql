@@ -49,10 +49,28 @@ WITH shares AS (
     FROM given g JOIN epochs e USING (epoch, pool_id))
 SELECT max(abs(had - k * share)) < 1 AS within_one, max(abs(had - k * share)) > 0.5 AS not_trivially, count(*) > 20000 AS looked_at_often FROM shares;
 
--- a rollback costs turns, not places: what is left differs by no more than what was rolled back
-BEGIN;
-INSERT INTO leads (epoch, pool) SELECT 100, 'share 1' FROM generate_series(1, 7);
-ROLLBACK;
+-- a rollback costs turns, not places: with R turns lost nobody is further from the share than 1 + R
+CREATE TABLE lost (n integer);
+DO $$
+DECLARE
+    r integer;
+BEGIN
+    UPDATE leadroute.owners SET available = true WHERE reference LIKE 'share %';
+    FOR i IN 1 .. 60 LOOP
+        INSERT INTO leads (epoch, pool) SELECT 100, 'share 5' FROM generate_series(1, floor(random() * 20)::int);
+        r := floor(random() * 3);
+        BEGIN
+            INSERT INTO leads (epoch, pool) SELECT 101, 'share 5' FROM generate_series(1, r);
+            RAISE division_by_zero;
+        EXCEPTION WHEN division_by_zero THEN
+            INSERT INTO lost VALUES (r);
+        END;
+    END LOOP;
+END $$;
+WITH members AS (SELECT m.owner_id, m.weight::numeric / sum(m.weight) OVER () AS share FROM leadroute.pool_members m JOIN leadroute.pools p USING (pool_id) WHERE p.name = 'share 5'),
+    had AS (SELECT m.owner_id, m.share, count(s.lead_id) AS leads, sum(count(s.lead_id)) OVER () AS all_leads
+            FROM members m LEFT JOIN (leadroute.lead_states s JOIN leads l ON l.id = s.lead_id AND l.epoch = 100) ON s.owner_id = m.owner_id GROUP BY 1, 2)
+SELECT sum(n) > 20 AS many_lost, (SELECT max(abs(leads - share * all_leads)) < 1 + (SELECT sum(n) FROM lost) FROM had) AS within_the_bound FROM lost;
 SELECT DISTINCT v.verdict FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id, leadroute.verify_decision(s.run_id) v WHERE l.epoch IN (1, 7, 25);
 DROP TABLE leads CASCADE;
 DROP SCHEMA assignment_fairness CASCADE;
