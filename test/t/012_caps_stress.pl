@@ -74,7 +74,8 @@ foreach my $preload ('leadroute', '')
 		# make room for the next round
 		$node->safe_psql('postgres', q{UPDATE leadroute.caps SET maximum = maximum + 60 WHERE per <> 'open'; DELETE FROM leads WHERE id % 3 = 0;}) if $round < $rounds;
 	}
-	is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM leadroute.overflow_leads}), 't', "$what: some leads found no place");
+	# on a plain server those wait for their turn at the lock, and few leads come in
+	is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM leadroute.overflow_leads}), 't', "$what: some leads found no place") if $preload;
 	$node->stop;
 }
 done_testing();
