@@ -306,6 +306,8 @@ insert_rows(LrWriter *writer)
 		TupleTableSlot *slot = writer->slots[i];
 
 		ExecStoreHeapTuple(heap_form_tuple(writer->target->desc, slot->tts_values, slot->tts_isnull), slot, true);
+		/* the values are still there: who asks for a column need not take the tuple apart */
+		slot->tts_nvalid = slot->tts_tupleDescriptor->natts;
 		slot->tts_tableOid = RelationGetRelid(writer->rel);
 	}
 	/* no ring of buffers: the session would write each page itself that the ring gives up */
