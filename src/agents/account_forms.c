@@ -12,6 +12,9 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+/* Of postcodes; what is longer is none, and no index could hold it. */
+#define POSTCODE_LENGTH 20
+
 PG_FUNCTION_INFO_V1(leadroute_normalise_company);
 PG_FUNCTION_INFO_V1(leadroute_normalise_domain);
 PG_FUNCTION_INFO_V1(leadroute_domain_root);
@@ -36,11 +39,11 @@ lr_company_form(const char *name, int length)
 	return (char *) pg_do_encoding_conversion((unsigned char *) normal, normal_length, PG_UTF8, encoding);
 }
 
-/* Returns the letters and digits of a postcode, upper case, without the code of a country before digits (D-10115); NULL if it has none. */
+/* Returns the letters and digits of a postcode, upper case, without the code of a country before digits (D-10115); NULL if it has none, or too many. */
 char *
 lr_postcode_form(const char *postcode, int length)
 {
-	char	   *normal = palloc(length + 1);
+	char	   *normal;
 	int			n = 0;
 	int			dash = 0;
 
@@ -56,12 +59,17 @@ lr_postcode_form(const char *postcode, int length)
 		postcode += dash + 1;
 		length -= dash + 1;
 	}
+	normal = palloc(Min(length, POSTCODE_LENGTH) + 1);
 	for (int i = 0; i < length; i++)
 	{
 		unsigned char c = pg_ascii_toupper((unsigned char) postcode[i]);
 
 		if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z'))
+		{
+			if (n == POSTCODE_LENGTH)
+				return NULL;
 			normal[n++] = c;
+		}
 	}
 	normal[n] = '\0';
 	return n ? normal : NULL;
