@@ -137,7 +137,7 @@ overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids)
 				errmsg("there is no pool \"%s\"", text_to_cstring(DatumGetTextPP(values[0]))),
 				errhint("See leadroute.pools."));
 	n = lr_sql("SELECT s.lead_id FROM leadroute.lead_states s JOIN leadroute.attached_tables t ON t.source_id = s.source_id AND t.relation IS NOT NULL"
-			   " WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL"
+			   " WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL AND s.finished_at IS NULL"
 			   " AND ($1 IS NULL OR s.pool_id = (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = $1)) ORDER BY s.since, s.lead_id LIMIT $2",
 			   true, 2, types, values, nulls);
 	*lead_ids = MemoryContextAlloc(memory, sizeof(int64) * Max(n, 1));
