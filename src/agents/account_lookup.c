@@ -281,6 +281,8 @@ lr_account_find(LrAccountLookup *lookup, const LrAccountKeys *keys)
 		found->chosen.ultimate_parent_id = 0;
 	}
 	found->owners = owners_of(lookup, best);
+	/* may be thousands, of each lead of the batch */
+	pfree(candidates.list);
 	return found;
 }
 
