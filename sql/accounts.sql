@@ -145,9 +145,11 @@ CREATE FUNCTION leadroute.account_statements(source integer, mapping jsonb, rows
 AS $$
 DECLARE
     value_of text := 'nullif(btrim(concat(n.%I)), '''')';
+    -- What differs in blanks alone is another id, to the unique index as well.
+    id_of text := 'nullif(concat(n.%I), '''')';
     given text;
 BEGIN
-    SELECT format('(SELECT g.* FROM (SELECT %s', string_agg(format('%s AS %s', CASE WHEN mapping ? m THEN format(value_of, mapping ->> m) ELSE 'NULL::text' END, m), ', '))
+    SELECT format('(SELECT g.* FROM (SELECT %s', string_agg(format('%s AS %s', CASE WHEN mapping ? m THEN format(CASE WHEN m IN ('external_id', 'parent') THEN id_of ELSE value_of END, mapping ->> m) ELSE 'NULL::text' END, m), ', '))
     INTO given
     FROM unnest('{external_id,name,domain,phone,postcode,country,type,parent,opportunity_owner,domains}'::text[]) AS m;
     SELECT given || format(', ARRAY[%s]::text[] AS roles, ARRAY[%s]::text[] AS refs FROM %s n) AS g WHERE g.external_id IS NOT NULL)',
@@ -215,11 +217,11 @@ BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         DELETE FROM leadroute.accounts a WHERE a.account_source_id = s.account_source_id;
     ELSIF TG_OP = 'DELETE' THEN
-        EXECUTE format('DELETE FROM leadroute.accounts a USING old_rows n WHERE a.account_source_id = %s AND a.external_id = btrim(concat(n.%I))',
+        EXECUTE format('DELETE FROM leadroute.accounts a USING old_rows n WHERE a.account_source_id = %s AND a.external_id = concat(n.%I)',
                        s.account_source_id, s.mapping ->> 'external_id');
     ELSIF TG_OP = 'UPDATE' THEN
-        EXECUTE format('DELETE FROM leadroute.accounts a USING old_rows n WHERE a.account_source_id = %1$s AND a.external_id = btrim(concat(n.%2$I))'
-                       ' AND NOT EXISTS (SELECT FROM new_rows m WHERE btrim(concat(m.%2$I)) = a.external_id)',
+        EXECUTE format('DELETE FROM leadroute.accounts a USING old_rows n WHERE a.account_source_id = %1$s AND a.external_id = concat(n.%2$I)'
+                       ' AND NOT EXISTS (SELECT FROM new_rows m WHERE concat(m.%2$I) = a.external_id)',
                        s.account_source_id, s.mapping ->> 'external_id');
     END IF;
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
@@ -248,7 +250,7 @@ BEGIN
         RAISE object_not_in_prerequisite_state USING MESSAGE = format('table %s does not serve as accounts', relation),
             HINT = 'Attach it with leadroute.attach_accounts().';
     END IF;
-    EXECUTE format('DELETE FROM leadroute.accounts a WHERE a.account_source_id = %s AND NOT EXISTS (SELECT FROM %s n WHERE btrim(concat(n.%I)) = a.external_id)',
+    EXECUTE format('DELETE FROM leadroute.accounts a WHERE a.account_source_id = %s AND NOT EXISTS (SELECT FROM %s n WHERE concat(n.%I) = a.external_id)',
                    s.account_source_id, relation, s.mapping ->> 'external_id');
     FOREACH statement IN ARRAY leadroute.account_statements(s.account_source_id, s.mapping, relation::text) LOOP
         EXECUTE statement;

@@ -69,7 +69,7 @@ CREATE VIEW leadroute.overflow_leads AS
     SELECT s.lead_id, p.name AS pool, s.since AS waiting_since, s.estimated_at, s.tier, s.score, s.run_id AS decision_id,
            row_number() OVER (PARTITION BY s.pool_id ORDER BY s.since, s.lead_id) AS place
     FROM leadroute.lead_states s LEFT JOIN leadroute.pools p USING (pool_id)
-    WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL;
+    WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL AND s.finished_at IS NULL;
 COMMENT ON VIEW leadroute.overflow_leads IS 'Leads that nobody in their pool could take when they were routed; draw_overflow() gives them away, in order, as soon as somebody can.';
 COMMENT ON COLUMN leadroute.overflow_leads.lead_id IS 'The lead.';
 COMMENT ON COLUMN leadroute.overflow_leads.pool IS 'The pool that it waits for.';

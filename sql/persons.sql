@@ -134,7 +134,8 @@ BEGIN
     END LOOP;
 
     -- An owner for a survivor that has none: of those who worked on it, who did so last. Whom nobody may contact stays rejected.
-    IF state.outcome NOT IN ('assigned', 'pending', 'rejected') THEN
+    -- One that waits for a decision gets one; one that waits in an overflow could wait for long.
+    IF state.outcome NOT IN ('assigned', 'pending', 'rejected') OR (state.outcome = 'pending' AND state.reason_code IN ('overflow', 'owner_left')) THEN
         SELECT s.* INTO heir FROM leadroute.lead_states s JOIN leadroute.owners o USING (owner_id)
         WHERE s.lead_id = ANY (news) AND s.outcome = 'assigned'
         ORDER BY greatest(s.responded_at, s.accepted_at) DESC NULLS LAST, s.since DESC, s.lead_id DESC LIMIT 1;
@@ -148,7 +149,7 @@ BEGIN
             PERFORM leadroute.take_place(heir.owner_id, heir.pool_id, heir.load, heir.expected_value, at);
             UPDATE leadroute.lead_states s SET run_id = run, since = at, outcome = 'assigned', reason_code = 'merged', owner_id = heir.owner_id, pool_id = heir.pool_id,
                    load = heir.load, expected_value = heir.expected_value, response_due_at = heir.response_due_at, accepted_at = heir.accepted_at,
-                   responded_at = heir.responded_at, finished_at = heir.finished_at, result = heir.result, changed_by = by_user
+                   responded_at = heir.responded_at, estimated_at = NULL, finished_at = heir.finished_at, result = heir.result, changed_by = by_user
             WHERE s.lead_id = final;
         END IF;
     END IF;
@@ -180,7 +181,7 @@ CREATE FUNCTION leadroute.merge_leads(survivor bigint, merged bigint[], reason t
     RETURNS TABLE (merged_lead_id bigint, survivor_lead_id bigint, changed boolean)
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_merge_leads';
 COMMENT ON FUNCTION leadroute.merge_leads(bigint, bigint[], text) IS
-    'Follows a merge made in the CRM. survivor: the lead that stays; where it was merged itself, its survivor. merged: the leads that it stands for from now on: their states are closed, and their rows route nothing any more. reason: for the record, no personal data. The survivor keeps its owner; if it has none, and was not rejected, it gets that of the merged lead that was responded to or accepted last, as a decision of its own (reason code merged). Persons of all of them are one from then on. Returns the merged leads, each with the survivor at the end of the chain, and whether that is new: the same merge again changes nothing. Raises 22004 for null, 42704 for a lead that does not exist, 22023 for a lead into itself, 55000 for a survivor whose row is gone and for a lead that was merged into another one before.';
+    'Follows a merge made in the CRM. survivor: the lead that stays; where it was merged itself, its survivor. merged: the leads that it stands for from now on: their states are closed, and their rows route nothing any more. reason: for the record, no personal data. The survivor keeps its owner; if it has none, was not rejected and waits for no decision (but in an overflow), it gets that of the merged lead that was responded to or accepted last, as a decision of its own (reason code merged). Persons of all of them are one from then on. Returns the merged leads, each with the survivor at the end of the chain, and whether that is new: the same merge again changes nothing. Raises 22004 for null, 42704 for a lead that does not exist, 22023 for a lead into itself, 55000 for a survivor whose row is gone and for a lead that was merged into another one before.';
 
 CREATE FUNCTION leadroute.fairness_report(pool text, since timestamptz DEFAULT now() - interval '30 days')
     RETURNS TABLE (owner text, weight integer, weight_share numeric, leads bigint, share numeric, due numeric, difference numeric, preferred bigint, held bigint,

@@ -325,7 +325,7 @@ END $$;
 COMMENT ON FUNCTION leadroute.differences(text, jsonb, jsonb) IS 'Returns where two JSON values differ, a row a place, with both values; no row if they are equal. path: what the places start with.';
 
 CREATE FUNCTION leadroute.verify_decision(decision_id bigint) RETURNS TABLE (verdict text, place text, recorded jsonb, recomputed jsonb)
-    LANGUAGE plpgsql STABLE ROWS 2 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE STRICT ROWS 2 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     again record;
@@ -352,7 +352,7 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION leadroute.verify_decision(bigint) IS
-    'Decides a past run again from its record and compares. A row identical if the same came out; otherwise a row different for each place, with both values. Beside these: a row environment for each version that is another one now; a row unavailable for each attribute that the lead no longer has as it was, whose steps keep their recorded output. Raises 42704 if there is no such decision.';
+    'Decides a past run again from its record and compares. A row identical if the same came out; otherwise a row different for each place, with both values. Beside these: a row environment for each version that is another one now; a row unavailable for each attribute that the lead no longer has as it was, whose steps keep their recorded output. No row for null. Raises 42704 if there is no such decision.';
 
 CREATE FUNCTION leadroute.explain_decision(decision_id bigint) RETURNS SETOF text
     LANGUAGE plpgsql STABLE ROWS 15 SECURITY DEFINER SET search_path = pg_catalog, pg_temp

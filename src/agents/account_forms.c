@@ -12,6 +12,9 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+/* Of postcodes; what is longer is none, and no index could hold it. */
+#define POSTCODE_LENGTH 20
+
 PG_FUNCTION_INFO_V1(leadroute_normalise_company);
 PG_FUNCTION_INFO_V1(leadroute_normalise_domain);
 PG_FUNCTION_INFO_V1(leadroute_domain_root);
@@ -40,7 +43,7 @@ lr_company_form(const char *name, int length)
 char *
 lr_postcode_form(const char *postcode, int length)
 {
-	char	   *normal = palloc(length + 1);
+	char	   *normal;
 	int			n = 0;
 	int			dash = 0;
 
@@ -56,16 +59,20 @@ lr_postcode_form(const char *postcode, int length)
 		postcode += dash + 1;
 		length -= dash + 1;
 	}
+	normal = palloc(Min(length, POSTCODE_LENGTH) + 1);
 	for (int i = 0; i < length; i++)
 	{
 		unsigned char c = pg_ascii_toupper((unsigned char) postcode[i]);
 
-		if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z'))
-			normal[n++] = c;
+		if ((c < '0' || c > '9') && (c < 'A' || c > 'Z'))
+			continue;
+		/* what is longer is no postcode, and too long for an index */
+		if (n == POSTCODE_LENGTH)
+			return NULL;
+		normal[n++] = c;
 	}
 	normal[n] = '\0';
-	/* what is longer is no postcode, and too long for an index */
-	return n > 0 && n <= 20 ? normal : NULL;
+	return n > 0 ? normal : NULL;
 }
 
 /* Returns the normal form of a domain that can be a company's own: neither a mail service's nor a hosting service's; NULL if it is none. */

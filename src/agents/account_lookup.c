@@ -77,6 +77,7 @@ lr_account_find(LrAccountLookup *lookup, const LrAccountKeys *keys)
 		found->chosen.ultimate_parent_id = 0;
 	}
 	found->owners = lr_account_owners(lookup, best);
+	/* may be thousands, of each lead of the batch */
 	pfree(candidates.list);
 	return found;
 }

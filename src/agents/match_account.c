@@ -10,6 +10,7 @@
 
 #include "agents/agents.h"
 #include "agents/contact.h"
+#include "miscadmin.h"
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
 #include "provenance/provenance.h"
@@ -91,6 +92,7 @@ prepare(LrStep *step, LrBatch *batch)
 		LrAccountKeys keys;
 		Matched	   *result;
 
+		CHECK_FOR_INTERRUPTS();
 		run->looked_up = NULL;
 		if (run->ended || !lr_step_wanted(step, run))
 			continue;

@@ -8,6 +8,8 @@
 
 #include "utils/date.h"
 
+struct LrState;
+
 /* What a cap counts over; in the order of lr_per_names[]. */
 typedef enum LrPer
 {
@@ -250,7 +252,7 @@ extern void lr_live_add(LrLive *live, struct LrRun *run);
 extern void lr_live_assign(LrLive *live);
 
 /* ---- places.c ---- */
-extern bool lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, bool force, LrCap *full, int64 *count);
+extern bool lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, const struct LrState *held, bool force, LrCap *full, int64 *count);
 
 /* ---- loads.c: what an open lead counts ---- */
 extern int	lr_tier_load(const char *tier, int length);

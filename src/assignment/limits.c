@@ -6,7 +6,10 @@
  */
 #include "assignment/live.h"
 
+#include "assignment/counters.h"
+
 static int64 amount_of(const LrRun *run, const CappedCounter *limit);
+static int64 freed(const LrBatch *batch, const LrCounterKey *key);
 static int64 maximum_of(const LrCounterKey *key, TimestampTz at);
 
 /*
@@ -23,11 +26,12 @@ lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, L
 	{
 		CappedCounter	   *limit = &limits->limits[i];
 		int64		amount = amount_of(run, limit);
+		int64		free = freed(run->batch, &limit->key);
 		int64		count;
 
 		if (limit->key.per == LR_PER_OPEN && limit->key.pool_id == 0 && room >= 0)
 		{
-			count = lr_counter_read(limit->counter, room - amount + 1);
+			count = lr_counter_read(limit->counter, room - amount + 1 + free) - free;
 			if (count + amount > room)
 			{
 				reading->code = LR_READING_LATE;
@@ -40,7 +44,7 @@ lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, L
 		}
 		if (limit->maximum == PG_INT64_MAX)
 			continue;
-		count = lr_counter_read(limit->counter, limit->maximum - amount + 1);
+		count = lr_counter_read(limit->counter, limit->maximum - amount + 1 + free) - free;
 		if (count + amount > limit->maximum)
 		{
 			reading->code = LR_READING_CAPPED;
@@ -89,6 +93,29 @@ static int64
 amount_of(const LrRun *run, const CappedCounter *limit)
 {
 	return lr_counter_amount(&limit->key, run->load, run->expected_value == PG_INT64_MIN ? 0 : run->expected_value);
+}
+
+/* Returns what the leads of a batch that are decided again count towards a counter until they are written: it comes back then. */
+static int64
+freed(const LrBatch *batch, const LrCounterKey *key)
+{
+	int			first = 0;
+	int			end = batch->nheld;
+	int64		amount = 0;
+
+	/* they are in the order of their owners */
+	while (key->owner_id != 0 && first < end)
+	{
+		int			middle = first + (end - first) / 2;
+
+		if (batch->held[middle].owner_id < key->owner_id)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	for (int i = first; i < batch->nheld && (key->owner_id == 0 || batch->held[i].owner_id == key->owner_id); i++)
+		amount += lr_state_counts(key, &batch->held[i]);
+	return amount;
 }
 
 /* Returns the limits of a member, or of a pool as a whole (place nmembers), as they are at the moment. */

@@ -15,6 +15,7 @@
  */
 #include "assignment/live.h"
 
+#include "assignment/counters.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -32,6 +33,8 @@ static void begin_section(const LrLive *live);
 static LivePool *find_live_pool(LrLive *live, LrRun *run, const LrTerms *terms);
 static Match *find_match(LrLive *live, Lead *lead);
 static void prepare_pools(LrLive *live);
+static void find_held(LrLive *live);
+static int	compare_owners(const void *a, const void *b);
 static void value_lead(Lead *lead);
 static void get_asked(LrLive *live, Lead *lead);
 static void ask(Lead *lead, int owner_id, const char *reason);
@@ -87,6 +90,7 @@ lr_live_assign(LrLive *live)
 	ListCell   *cell;
 
 	prepare_pools(live);
+	find_held(live);
 	if (live->sectioned)
 	{
 		begin_section(live);
@@ -207,6 +211,36 @@ prepare_pools(LrLive *live)
 			pool->left = pool->nturns;
 		}
 	}
+}
+
+/* Notes the places that the leads have, which are decided again: none of them is to stand in the way of itself or another one. */
+static void
+find_held(LrLive *live)
+{
+	LrBatch    *batch = live->batch;
+
+	batch->nheld = 0;
+	for (int i = 0; i < live->nleads; i++)
+	{
+		const LrState *held = live->leads[i].run->held;
+
+		if (held == NULL)
+			continue;
+		if (batch->nheld == 0)
+			batch->held = palloc(sizeof(LrState) * live->nleads);
+		batch->held[batch->nheld++] = *held;
+	}
+	if (batch->nheld > 1)
+		qsort(batch->held, batch->nheld, sizeof(LrState), compare_owners);
+}
+
+static int
+compare_owners(const void *a, const void *b)
+{
+	int			one = ((const LrState *) a)->owner_id;
+	int			other = ((const LrState *) b)->owner_id;
+
+	return one < other ? -1 : one > other;
 }
 
 /* Finds what a lead counts. */

@@ -11,7 +11,8 @@
  * again: two first leads of one person go to one owner. Keys that are found are locked against being erased meanwhile. A
  * person who is known, but has nobody, is locked as well, since the next decision says who it is.
  *
- * Only batches that act add anything. What is evaluated is not asked for persons at all: the answer would tell who is known.
+ * Only batches that act add anything. What is evaluated is not asked for persons at all: the answer would tell who is known. Leads whose
+ * rerouting is shown are no such guesses.
  */
 #include "assignment/persons.h"
 
@@ -45,7 +46,7 @@ lr_persons_find(LrBatch *batch)
 {
 	LrPersonSearch		search = {.batch = batch,.acts = lr_batch_acts(batch)};
 
-	if (batch->evaluating || batch->n == 0)
+	if ((batch->evaluating && batch->cause != 'b') || batch->n == 0)
 		return;
 	search.ndigest_keys = lr_digest_key_ids(&search.digest_keys);
 	if (!collect_keys(&search))

@@ -1,6 +1,7 @@
 /*
  * places.c: taking a place for a lead whose owner the pool did not choose: a person gave it, or a merge.
  */
+#include "assignment/counters.h"
 #include "assignment/live.h"
 
 #include "catalog/pg_type.h"
@@ -12,10 +13,10 @@ static bool read_counters(const LrCounterKey *keys, int n, LrCounter **counters)
 
 /*
  * Takes what a lead adds to every counter of an owner, and of a pool, 0 for none. Where a cap leaves no room nothing is taken and
- * false is returned, with the cap and what was read, unless forced.
+ * false is returned, with the cap and what was read, unless forced. held: the place that the lead has until then, and gives back; or NULL.
  */
 bool
-lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, bool force, LrCap *full, int64 *count)
+lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, const LrState *held, bool force, LrCap *full, int64 *count)
 {
 	LrCounterKey keys[LR_MAX_KEYS];
 	LrCounter  *counters[LR_MAX_KEYS];
@@ -34,7 +35,7 @@ lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, Timesta
 	}
 	for (int i = 0; i < n && room && !force; i++)
 	{
-		int64		amount = lr_counter_amount(&keys[i], load, expected_value);
+		int64		amount = lr_counter_amount(&keys[i], load, expected_value) - (held ? lr_state_counts(&keys[i], held) : 0);
 		int			ncaps;
 		const LrCap *caps = lr_caps_of(keys[i].owner_id, keys[i].pool_id, &ncaps);
 
@@ -73,6 +74,6 @@ leadroute_take_place(PG_FUNCTION_ARGS)
 	int64		count;
 
 	(void) lr_place_take(PG_GETARG_INT32(0), PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1), PG_ARGISNULL(2) ? 1 : PG_GETARG_INT16(2),
-						 PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3), PG_GETARG_TIMESTAMPTZ(4), true, &full, &count);
+						 PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3), PG_GETARG_TIMESTAMPTZ(4), NULL, true, &full, &count);
 	PG_RETURN_VOID();
 }

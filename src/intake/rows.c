@@ -88,8 +88,8 @@ lr_rows_begin_keys(const LrSource *source, char **keys, int n, bool lock)
 	read_as_owner(source, &scan->identity);
 	scan->nest = lr_settings_enter("UTC");
 	SPI_connect();
-	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT %s FROM pg_catalog.unnest($1) AS k JOIN %s t ON %s%s", columns(source),
-															table_name(source), key_condition(source, "k"), lock ? " FOR NO KEY UPDATE OF t" : ""),
+	scan->portal = SPI_cursor_open_with_args(NULL, psprintf("SELECT %s FROM pg_catalog.unnest($1) AS wanted (key) JOIN %s t ON %s%s", columns(source),
+															table_name(source), key_condition(source, "wanted.key"), lock ? " FOR NO KEY UPDATE OF t" : ""),
 											 1, types, values, NULL, !lock, 0);
 	lr_restore_identity(&scan->identity);
 	return scan;

@@ -21,6 +21,7 @@ typedef struct LrLeadState
 	char	   *reason_code;
 	int			load;
 	int64		expected_value; /* PG_INT64_MIN for null */
+	TimestampTz since;
 	TimestampTz response_due_at;
 	TimestampTz accepted_at;
 	TimestampTz responded_at;

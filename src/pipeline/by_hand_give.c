@@ -8,6 +8,7 @@
 #include "pipeline/by_hand.h"
 
 #include "assignment/assignment.h"
+#include "assignment/counters.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "provenance/provenance.h"
@@ -20,6 +21,7 @@ PG_FUNCTION_INFO_V1(leadroute_override_decision);
 static LrOutcome outcome_of_argument(Oid outcome);
 static int64 lead_of_decision(int64 run_id);
 static bool take_place(const LrRun *run, const LrGift *gift);
+static const LrState *held_by(const LrLeadState *state, LrState *held);
 static LrSource *source_of(int source_id);
 static int	version_that_decided(const LrLeadState *state);
 
@@ -149,6 +151,7 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 	LrRecorder	recorder = {.memory = memory,.capacity = 1};
 	LrBatch		batch;
 	LrRun	   *run;
+	LrState		held;
 	int64		run_id = 0;
 
 	lr_batch_init(&batch, policy, source, GetCurrentTimestamp(), gift->cause, gift->user);
@@ -170,6 +173,7 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 	lr_run_set_text(run, LR_TIER, state->tier);
 	lr_evidence_finish(run);
 	/* what the lead counts, and by when, stays what it was */
+	run->held = held_by(state, &held);
 	run->load = state->load;
 	run->expected_value = state->expected_value;
 	run->response_due_at = state->responded_at || gift->outcome != LR_ASSIGNED ? 0 : state->response_due_at;
@@ -198,7 +202,7 @@ take_place(const LrRun *run, const LrGift *gift)
 	if (gift->outcome != LR_ASSIGNED || run->batch->mode == LR_MODE_OBSERVE)
 		return true;
 	if (lr_place_take(gift->owner_id, gift->pool_id, run->load, run->expected_value == PG_INT64_MIN ? 0 : run->expected_value,
-					  run->batch->as_of, gift->over_cap == LR_OVER_CAP_FORCE, &full, &count))
+					  run->batch->as_of, run->held, gift->over_cap == LR_OVER_CAP_FORCE, &full, &count))
 		return true;
 	if (gift->over_cap == LR_OVER_CAP_RAISE)
 		ereport(ERROR,
@@ -209,6 +213,17 @@ take_place(const LrRun *run, const LrGift *gift)
 						  full.per == LR_PER_OPEN ? "open at a time" : psprintf("per %s", lr_per_names[full.per]), count),
 				errhint("Name another owner, or raise the cap in leadroute.caps."));
 	return false;
+}
+
+/* The place that the lead has, for the counters; NULL: none. */
+static const LrState *
+held_by(const LrLeadState *state, LrState *held)
+{
+	if (state->outcome != LR_ASSIGNED || state->owner_id == 0 || state->gone || state->finished_at)
+		return NULL;
+	*held = (LrState) {.owner_id = state->owner_id,.pool_id = state->pool_id,.since = state->since,.assigned = true,.open = true,.load = state->load,
+		.expected_value = state->expected_value == PG_INT64_MIN ? 0 : state->expected_value};
+	return held;
 }
 
 /* The lead's table; where it is not attached any more, just its id: nothing is read of it. */

@@ -95,6 +95,7 @@ typedef struct LrRun
 	int64		supersedes;		/* 0 if it is the lead's first */
 	bool		known;			/* the lead may have a row in lead_states */
 	bool		has_state;		/* it has, and it is locked */
+	const struct LrState *held; /* the place that the lead has until it is decided again: or NULL */
 	bool		merged;			/* into another lead, which is routed in its place */
 	bool		finished;		/* the lead is closed, won or lost: its decision stands until it is reopened */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
@@ -117,6 +118,8 @@ typedef struct LrBatch
 	struct LrBatch *beside;		/* of a shadow: the batch that acts */
 	const char *note;			/* or NULL */
 	Oid			user;			/* who caused it */
+	int			nheld;			/* places of leads that are decided again, by owner */
+	struct LrState *held;
 	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
 	bool		evaluating;		/* to see what would come out: nothing is drawn or written, and agents cannot write either */
 	bool		unrecorded;		/* no evidence is made */

@@ -68,7 +68,8 @@ static void route_shadow(LrRouting *routing);
 static void find_unchanged(LrBatch *batch);
 static bool is_unchanged(LrRun *run, uint64 row);
 static bool stays(LrRun *run, uint64 row);
-static bool may_keep(LrRun *run, int owner_id);
+static bool may_keep(LrRun *run, uint64 row);
+static bool was_asked(uint64 row, int owner_id);
 
 /* Begins a routing. done, if given, is called for each run when it is written. */
 LrRouting *
@@ -423,10 +424,13 @@ add_to_candidate(LrBatch *candidate, const LrRun *run, int place)
 	twin->key = run->key;
 	twin->trial_id = run->trial_id;
 	twin->beside = place;
+	twin->waiting_since = run->waiting_since;
+	twin->waiting_pool_id = run->waiting_pool_id;
 	if (candidate->mode == LR_MODE_SHADOW)
 		return;
 	twin->known = run->known;
 	twin->has_state = run->has_state;
+	twin->held = run->held;
 	twin->finished = run->finished;
 	twin->nexcluded = run->nexcluded;
 	twin->excluded = run->excluded;
@@ -478,7 +482,7 @@ find_unchanged(LrBatch *batch)
 		}
 		lr_sql_begin(&identity);
 		if (lr_sql_kept(LR_PLAN_ENTRY,
-						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL, e.mode = 'o', s.pool_id"
+						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL, e.mode = 'o', s.pool_id, e.choice"
 						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id) WHERE e.run_id = $1 AND s.run_id = $1 AND s.outcome = e.outcome",
 						1, types, values, NULL) > 0)
 		{
@@ -504,7 +508,6 @@ is_unchanged(LrRun *run, uint64 row)
 	const char *outcome = lr_sql_text(row, 5);
 	const LrTerms *terms;
 	LrPool	   *pool;
-	int			owner_id;
 
 	if (stable_length != own_length || memcmp(stable, own, own_length) != 0 ||
 		lr_sql_int32(row, 2, 0) != run->batch->policy->version_id ||
@@ -518,9 +521,8 @@ is_unchanged(LrRun *run, uint64 row)
 		return strcmp(outcome, lr_outcome_names[run->outcome]) == 0;
 	terms = lr_rule_terms(run->batch->policy, run->rule);
 	pool = lr_pool(run->pool_id, run->batch->as_of, terms->within, terms->working_clock);
-	owner_id = lr_sql_int32(row, 4, 0);
 	if (strcmp(outcome, "assigned") == 0)
-		return may_keep(run, owner_id);
+		return may_keep(run, row);
 	/* nobody was there, and nobody is; who waits in an overflow may leave it */
 	return strcmp(outcome, "no_rule") == 0 && pool->non == 0;
 }
@@ -537,13 +539,17 @@ stays(LrRun *run, uint64 row)
 	if (strcmp(lr_sql_text(row, 5), lr_outcome_names[run->outcome]) != 0 || !DatumGetBool(lr_sql_datum(row, 6, &isnull)) ||
 		DatumGetBool(lr_sql_datum(row, 7, &isnull)) != (run->batch->mode == LR_MODE_OBSERVE))
 		return false;
-	return run->outcome != LR_ASSIGNED || (lr_sql_int32(row, 8, 0) == run->pool_id && may_keep(run, lr_sql_int32(row, 4, 0)));
+	return run->outcome != LR_ASSIGNED || (lr_sql_int32(row, 8, 0) == run->pool_id && may_keep(run, row));
 }
 
-/* Tells whether who has a lead can go on having it: a member who is still there, or the one to be preferred, who has not declined it. */
+/*
+ * Tells whether who has a lead can go on having it: a member who is still there, or the one to be preferred, who has not declined it.
+ * One who was asked before, and could not take the lead, is not preferred again: whoever took it has begun to work on it.
+ */
 static bool
-may_keep(LrRun *run, int owner_id)
+may_keep(LrRun *run, uint64 row)
 {
+	int			owner_id = lr_sql_int32(row, 4, 0);
 	const LrTerms *terms = lr_rule_terms(run->batch->policy, run->rule);
 	int			preferred = lr_preferred_owner(run);
 	bool		of_account = false;
@@ -555,10 +561,32 @@ may_keep(LrRun *run, int owner_id)
 		return false;
 	for (int i = 0; i < run->naccount_preferred; i++)
 		of_account |= run->account_preferred[i] == owner_id;
-	if (preferred != 0 ? owner_id != preferred
-		: run->preferred_lead_id != 0 || !lr_pool_has_on(lr_pool(of_account ? -owner_id : run->pool_id, run->batch->as_of, terms->within, terms->working_clock), owner_id))
+	if (preferred != 0 && preferred != owner_id && !was_asked(row, preferred))
+		return false;
+	if (preferred != owner_id && ((preferred == 0 && run->preferred_lead_id != 0) || !lr_pool_has_on(lr_pool(of_account ? -owner_id : run->pool_id, run->batch->as_of, terms->within, terms->working_clock), owner_id)))
 		return false;
 	/* who follows this lead in the batch wants to know */
 	run->owner_id = owner_id;
 	return true;
+}
+
+/* Tells whether an owner was asked before the pool when the decision that stands was made; another one than who got the lead, so in vain. */
+static bool
+was_asked(uint64 row, int owner_id)
+{
+	bool		isnull;
+	Datum		value = lr_sql_datum(row, 9, &isnull);
+	bytea	   *written;
+	LrChoice	choice = {0};
+
+	if (isnull)
+		return false;
+	written = DatumGetByteaPP(value);
+	lr_choice_read(VARDATA_ANY(written), VARSIZE_ANY_EXHDR(written), &choice);
+	for (int i = 0; i < choice.npreferred; i++)
+	{
+		if (choice.preferred[i].owner_id == owner_id)
+			return true;
+	}
+	return false;
 }

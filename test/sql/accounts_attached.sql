@@ -98,6 +98,13 @@ SELECT leadroute.attach_accounts('seen', '{"external_id": "Id"}');
 SELECT leadroute.attach_accounts('leadroute.owners', '{"external_id": "owner_id"}');
 SELECT leadroute.detach_accounts('parted');
 SELECT leadroute.refresh_accounts('parted');
+-- what no index holds is no key, and what differs in blanks alone is another id
+INSERT INTO crm_accounts ("Id", more) SELECT 'long ', ARRAY[string_agg(md5(i::text), '')] FROM generate_series(1, 200) AS i;
+INSERT INTO crm_accounts ("Id") VALUES ('blank'), ('blank ');
+DELETE FROM crm_accounts WHERE "Id" = 'blank ';
+SELECT '"' || external_id || '"' AS id, (SELECT count(*) FROM leadroute.account_domains d WHERE d.account_id = a.account_id) AS domains
+FROM leadroute.accounts a WHERE external_id ~ '^(long|blank)' ORDER BY 1;
+SELECT length(leadroute.normalise_company(string_agg(md5(i::text), ''))) AS company, leadroute.normalise_postcode(string_agg(i::text, '')) AS postcode FROM generate_series(1, 200) AS i;
 -- emptied, detached, dropped
 TRUNCATE crm_accounts;
 SELECT count(*) FROM kept;

@@ -19,10 +19,10 @@ SELECT leadroute.publish_policy('afterwards_batches', policy('batches one'), 'te
 SELECT leadroute.activate_policy('afterwards_batches') > 0 AS active;
 CREATE TABLE leads (lead_id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), email text, country text);
 SELECT leadroute.attach_table('leads', classes => '{"country": "plain"}', policy => 'afterwards_batches') > 0 AS attached;
-CREATE TABLE keyed (id text PRIMARY KEY, country text);
+CREATE TABLE keyed (k text PRIMARY KEY, country text);
 SELECT leadroute.attach_table('keyed', classes => '{"country": "plain"}', policy => 'afterwards_batches') > 0 AS attached;
 CREATE VIEW rows AS SELECT 'leads ' || row_number() OVER (ORDER BY lead_id) AS n, lead_id, country FROM leads
-    UNION ALL SELECT 'keyed ' || d.id, leadroute.lead_of('afterwards_batches.keyed', d.id), d.country FROM keyed d;
+    UNION ALL SELECT 'keyed ' || d.k, leadroute.lead_of('afterwards_batches.keyed', d.k), d.country FROM keyed d;
 CREATE FUNCTION nth(place text) RETURNS bigint LANGUAGE sql RETURN (SELECT lead_id FROM afterwards_batches.rows x WHERE x.n = place);
 CREATE VIEW states AS
     SELECT x.n, x.country, s.outcome, s.reason_code, o.reference AS owner, p.name AS pool, s.accepted_at IS NOT NULL AS accepted

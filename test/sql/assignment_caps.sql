@@ -133,10 +133,44 @@ SET enable_seqscan = off;
 SELECT count(*) = (SELECT count(*) FROM given g, generate_series(1, g.count) WHERE owner = 'caps a') AS all_found FROM leadroute.lead_states s JOIN leads l ON l.id = s.lead_id WHERE s.owner_id = :a;
 RESET enable_seqscan;
 
+-- A lead that is decided again gives its place back: it stands in its own way neither alone, nor with others, nor for a person who gives
+-- it to another member of a pool that is full, nor where its owner declines it. Who is closed in an overflow holds nobody up in it.
+DELETE FROM leads;
+DELETE FROM leadroute.caps WHERE owner_id IN (:a, :c) OR pool_id IN (:pool, :other);
+INSERT INTO leadroute.caps (owner_id, pool_id, per, maximum) VALUES (:a, NULL, 'open', 3), (:c, NULL, 'open', 3), (NULL, :other, 'open', 5);
+CREATE TABLE changing (id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), country text, region text);
+SELECT leadroute.attach_table('changing', policy => 'assignment_caps', reroute_on => ARRAY['region']) > 0 AS attached;
+CREATE VIEW changed AS SELECT coalesce(o.reference, '-') AS owner, s.outcome, count(*) FROM changing l JOIN leadroute.lead_states s ON s.lead_id = l.id
+    LEFT JOIN leadroute.owners o ON o.owner_id = s.owner_id GROUP BY 1, 2 ORDER BY 1, 2;
+INSERT INTO changing (country) SELECT 'XX' FROM generate_series(1, 8);
+SELECT outcome, sum(count) FROM changed GROUP BY 1 ORDER BY 1;
+UPDATE changing SET region = 'north';
+SELECT outcome, sum(count), max(count) AS at_most FROM changed GROUP BY 1 ORDER BY 1;
+BEGIN;
+UPDATE changing SET region = 'south';
+UPDATE changing SET region = 'east';
+SELECT outcome, sum(count) FROM changed GROUP BY 1 ORDER BY 1;
+SELECT * FROM usage WHERE per = 'open';
+ROLLBACK;
+SELECT DISTINCT verdict FROM changing l JOIN leadroute.lead_states s ON s.lead_id = l.id, leadroute.verify_decision(s.run_id);
+DELETE FROM changing WHERE id <> (SELECT min(l.id) FROM changing l JOIN leadroute.lead_states s ON s.lead_id = l.id WHERE s.owner_id = :a);
+UPDATE leadroute.caps SET maximum = 1 WHERE pool_id = :other AND owner_id IS NULL;
+SELECT leadroute.reassign_lead(id, 'caps c', 'test') > 0 AS given FROM changing;
+SELECT leadroute.decline_lead(id, 'no_capacity') > 0 AS declined FROM changing;
+SELECT * FROM changed;
+INSERT INTO changing (country) SELECT 'XX' FROM generate_series(1, 2);
+SELECT leadroute.close_lead(lead_id, 'lost') IS NOT NULL AS closed FROM leadroute.overflow_leads WHERE pool = 'caps two' AND place = 1;
+SELECT place FROM leadroute.overflow_leads WHERE pool = 'caps two';
+UPDATE leadroute.caps SET maximum = 2 WHERE pool_id = :other AND owner_id IS NULL;
+SELECT leadroute.draw_overflow('caps two', 1) AS drawn;
+SELECT count(*) FROM leadroute.overflow_leads WHERE pool = 'caps two';
+SELECT agree, count(*) FROM usage GROUP BY 1;
+
 -- what may not be written
 \set VERBOSITY terse
 INSERT INTO leadroute.caps (per, maximum) VALUES ('day', 1);
 INSERT INTO leadroute.caps (owner_id, per, maximum) VALUES (:b, 'open', 1);
+INSERT INTO leads (country) VALUES (NULL);
 CREATE TRIGGER wrong AFTER UPDATE ON leads FOR EACH ROW EXECUTE FUNCTION leadroute.give_back();
 UPDATE leads SET country = 'DE' WHERE id = (SELECT max(id) FROM leads);
 \set VERBOSITY default

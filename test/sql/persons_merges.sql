@@ -121,6 +121,16 @@ SELECT changed FROM leadroute.merge_leads(leadroute.lead_of('keyed', 'no'), ARRA
 SELECT s.outcome, s.reason_code FROM leadroute.lead_states s WHERE s.lead_id IN (leadroute.lead_of('keyed', 'waits'), leadroute.lead_of('keyed', 'no')) ORDER BY s.lead_id;
 SELECT leadroute.route_pending('keyed') AS routed;
 SELECT * FROM leadroute.reconcile('keyed');
+-- who waits in an overflow is given to who worked on the other one, and waits no longer
+INSERT INTO leads VALUES (7000000041, 'm41@acme.example');
+INSERT INTO leadroute.caps (owner_id, per, maximum) SELECT owner_id, 'open', 0 FROM leadroute.owners WHERE reference LIKE 'merges _';
+INSERT INTO leads VALUES (7000000042, 'm42@acme.example');
+SELECT lead, outcome, reason_code, owner IS NOT NULL AS owned FROM states WHERE lead > 40;
+SELECT changed FROM merge(42, 41);
+SELECT lead, outcome, reason_code, owner IS NOT NULL AS owned, survivor, verdict FROM states WHERE lead > 40;
+SELECT count(*) FROM leadroute.overflow_leads WHERE lead_id = 7000000042;
+SELECT agree, count(*) FROM (SELECT taken = recounted AS agree FROM leadroute.cap_usage() WHERE owner LIKE 'merges _') AS u GROUP BY 1;
+DELETE FROM leadroute.caps c USING leadroute.owners o WHERE o.owner_id = c.owner_id AND o.reference LIKE 'merges _';
 
 -- who may
 SET ROLE leadroute_author;

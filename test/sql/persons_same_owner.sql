@@ -212,6 +212,25 @@ WHERE l.n = (SELECT max(n) FROM leads) ORDER BY 1;
 SELECT d.mode, count(*) AS explained FROM leads l JOIN leadroute.decisions d ON d.lead_id = l.id CROSS JOIN LATERAL leadroute.explain_decision(d.decision_id) e WHERE e ~ 'already known: lead \d+, decided on' AND l.email LIKE 'g%' GROUP BY 1 ORDER BY 1;
 SELECT leadroute.abort_trial('persons', 'enough');
 
+-- who could not take a lead, or declined it, is not asked for it again each time that it is routed: it stays with whom it is
+SELECT empty();
+INSERT INTO leads (email) VALUES ('hal@acme.example');
+INSERT INTO leadroute.caps (owner_id, per, maximum) SELECT s.owner_id, 'open', 1 FROM leads l JOIN leadroute.lead_states s ON s.lead_id = l.id;
+INSERT INTO leads (email) VALUES ('hal@acme.example');
+SELECT count(DISTINCT owner) AS owners FROM given;
+SELECT changed FROM leads, leadroute.route_leads(ARRAY[id]) WHERE n = 2;
+DELETE FROM leadroute.caps c USING leadroute.owners o WHERE o.owner_id = c.owner_id AND o.reference LIKE 'persons _';
+SELECT changed FROM leads, leadroute.route_leads(ARRAY[id]) WHERE n = 2;
+SELECT leadroute.decline_lead(id, 'no_capacity') IS NOT NULL AS declined FROM leads WHERE n = 2;
+SELECT changed FROM leads, leadroute.route_leads(ARRAY[id]) WHERE n = 2;
+-- what a rerouting shows is what it makes: a lead stays with the person's owner, whatever pool the rule leads to
+SELECT empty();
+INSERT INTO leads (email) VALUES ('ida@acme.example');
+DELETE FROM leadroute.pool_members m USING leads l, leadroute.lead_states s, leadroute.pools p WHERE s.lead_id = l.id AND m.owner_id = s.owner_id AND p.pool_id = m.pool_id AND p.name = 'persons';
+INSERT INTO leads (email, source) VALUES ('ida@acme.example', 'second');
+SELECT l.n, r.action FROM leads l JOIN leadroute.reroute_leads('source = ''second''') r ON r.lead_id = l.id ORDER BY 1;
+SELECT l.n, r.action FROM leads l JOIN leadroute.reroute_leads('source = ''second''', reason => 'test', dry_run => false) r ON r.lead_id = l.id ORDER BY 1;
+
 DROP SCHEMA persons_same_owner CASCADE;
 SELECT (SELECT count(*) FROM leadroute.person_keys) AS keys, (SELECT count(*) FROM leadroute.person_leads) AS leads;
 DELETE FROM leadroute.pool_members m USING leadroute.pools p WHERE p.pool_id = m.pool_id AND p.name LIKE 'persons%';
