@@ -6,9 +6,6 @@
 
 #include "leadroute.h"
 
-/* What of a name's normal form is kept, in bytes. */
-#define LR_COMPANY_LENGTH 500
-
 /* What of a name counts when names are compared by trigrams, in bytes. */
 #define LR_TRIGRAM_LENGTH 100
 #define LR_TRIGRAMS_MAX (LR_TRIGRAM_LENGTH + 1)

@@ -166,8 +166,6 @@ lr_company_normalise(const char *name, int length, char **normal, int *normal_le
 		memcpy(*normal + at, words.buffer + words.words[i].at, words.words[i].length);
 		at += words.words[i].length;
 	}
-	/* an index has to hold it */
-	at = pg_encoding_mbcliplen(PG_UTF8, *normal, at, LR_COMPANY_LENGTH);
 	(*normal)[at] = '\0';
 	*normal_length = at;
 	return at <= MAX_LENGTH;

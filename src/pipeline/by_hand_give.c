@@ -85,6 +85,11 @@ leadroute_override_decision(PG_FUNCTION_ARGS)
 	state = lr_lead_state_lock(lead_of_decision(decision_id));
 	if (outcome == LR_ASSIGNED)
 		owner = lr_owner_of_argument(PG_GETARG_DATUM(2));
+	if (owner.left)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("owner \"%s\" has left", TextDatumGetCString(PG_GETARG_DATUM(2))),
+				errhint("Name another owner, or set ends_on of this one in leadroute.owners."));
 	if (!state->gone && state->run_id && state->outcome == outcome && state->owner_id == owner.owner_id)
 		PG_RETURN_INT64(state->run_id);
 	lr_lead_must_be_open(state);
