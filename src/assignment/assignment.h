@@ -154,6 +154,7 @@ extern const char *const lr_strategy_names[LR_N_STRATEGIES];
 extern LrPool *lr_pool(int pool_id, TimestampTz at, int64 within, bool working_clock);
 extern int64 lr_pool_draw(LrPool *pool, int count);
 extern bool lr_pool_has_on(const LrPool *pool, int owner_id);
+extern int	lr_pool_place(const LrPool *pool, int owner_id);
 
 /* ---- revision.c: their record ---- */
 extern void lr_pool_record(LrPool *pool);

@@ -16,6 +16,7 @@
 #include "assignment/live.h"
 
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 
 typedef enum Verdict
@@ -37,6 +38,7 @@ static void ask(Lead *lead, int owner_id, const char *reason);
 static Verdict give(LrLive *live, Lead *lead);
 static Verdict give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference);
 static Verdict give_to_member(LrLive *live, Lead *lead);
+static void note_taken(LrLive *live, LivePool *own, int owner_id);
 static Verdict read_numbers(LrLive *live, LivePool *pool, const Lead *lead);
 static Verdict look_again(LrLive *live, LivePool *pool, const Lead *lead);
 static void get_counters(LrLive *live, Lead *lead);
@@ -206,6 +208,11 @@ prepare_pools(LrLive *live)
 			pool->next = lr_pool_draw(pool->pool, pool->nturns);
 			pool->left = pool->nturns;
 		}
+		else if (live->takes && live->sectioned && OidIsValid(pool->pool->turns) && lr_strategy_turns(pool->pool))
+		{
+			/* should one be drawn after all, in the section, its lock must not be waited for there */
+			LockRelationOid(pool->pool->turns, RowExclusiveLock);
+		}
 	}
 }
 
@@ -306,6 +313,7 @@ give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference)
 	{
 		lr_limits_take(&asked->limits, lead->run);
 		lr_limits_take(of_pool, lead->run);
+		note_taken(live, lead->live, asked->owner_id);
 	}
 	lead->run->owner_id = asked->owner_id;
 	return GIVEN;
@@ -353,6 +361,7 @@ give_to_member(LrLive *live, Lead *lead)
 			if (reading.code != LR_READING_FREE)
 			{
 				lr_readings_set(pool->readings, place, &reading, pool->position);
+				pool->looked_load = Max(pool->looked_load, lead->run->load);
 				continue;
 			}
 		}
@@ -367,8 +376,7 @@ give_to_member(LrLive *live, Lead *lead)
 		{
 			lr_limits_take(limits, lead->run);
 			lr_limits_take(of_pool, lead->run);
-			if (lr_limits_number(pool->pool, limits, &reading))
-				lr_readings_set(pool->readings, place, &reading, pool->position + 1);
+			note_taken(live, pool, lead->run->owner_id);
 		}
 		return GIVEN;
 	}
@@ -379,6 +387,34 @@ give_to_member(LrLive *live, Lead *lead)
 		pool->left++;
 	}
 	return PASSED;
+}
+
+/*
+ * Reads an owner's number anew, for the leads to come, where it was read and what the owner just got changed it: in the lead's own pool,
+ * and in all that go by the owner's open leads.
+ */
+static void
+note_taken(LrLive *live, LivePool *own, int owner_id)
+{
+	ListCell   *cell;
+
+	foreach(cell, live->pools)
+	{
+		LivePool   *pool = lfirst(cell);
+		LrReading	reading;
+		LrLimits   *limits;
+		int			place;
+
+		if (pool->readings == NULL || pool->numbers != section || (pool != own && pool->pool->strategy != LR_STRATEGY_LEAST_LOADED))
+			continue;
+		place = lr_pool_place(pool->pool, owner_id);
+		if (place < 0 || !pool->pool->members[place].available)
+			continue;
+		limits = lr_limits_of(live, pool->pool, place);
+		reading = pool->readings->now[place];
+		if (limits->section == section && lr_limits_number(pool->pool, limits, &reading))
+			lr_readings_set(pool->readings, place, &reading, pool->position + 1);
+	}
 }
 
 /* Reads the numbers that the strategy compares, of all who are available. */
@@ -408,7 +444,8 @@ read_numbers(LrLive *live, LivePool *pool, const Lead *lead)
 static Verdict
 look_again(LrLive *live, LivePool *pool, const Lead *lead)
 {
-	if (pool->looked == section)
+	/* for a lighter lead than those that found none there may be room */
+	if (pool->looked == section && lead->run->load >= pool->looked_load)
 		return GIVEN;
 	for (int i = 0; i < pool->pool->nmembers; i++)
 	{
@@ -421,6 +458,7 @@ look_again(LrLive *live, LivePool *pool, const Lead *lead)
 		lr_readings_set(pool->readings, i, &reading, pool->position);
 	}
 	pool->looked = section;
+	pool->looked_load = lead->run->load;
 	return GIVEN;
 }
 

@@ -48,7 +48,10 @@ typedef struct LivePool
 	int			position;		/* of the lead in hand, from 1 */
 	uint64		numbers;		/* the section in which the numbers were read */
 	uint64		looked;			/* and in which those that had no room were looked at again */
+	int			looked_load;	/* for a lead of this load; heavier ones that found no room since count */
 	List	   *matches;
+	bool		estimated;		/* when somebody may take a lead that asks for no skills */
+	TimestampTz estimated_at;
 } LivePool;
 
 /* An owner who is asked before the pool. */

@@ -159,7 +159,7 @@ keep_result(const LrRun *run, void *argument)
 	Results    *results = argument;
 
 	results->run_id = run->run_id;
-	results->decided += run->outcome != LR_PENDING ? 1 : 0;
+	results->decided += run->outcome != LR_PENDING && !run->unchanged ? 1 : 0;
 	if (results->rows)
 	{
 		Datum		values[] = {Int64GetDatum(run->lead_id), Int64GetDatum(run->run_id), BoolGetDatum(!run->unchanged)};

@@ -73,6 +73,7 @@ typedef struct LrRun
 	int			owner_id;
 	TimestampTz waiting_since;	/* in an overflow; 0: it is in none */
 	int			waiting_pool_id;
+	bool		repeats;		/* the same as the decision before: only who is there may have changed */
 	int			load;			/* what it counts while it is open */
 	int64		expected_value; /* PG_INT64_MIN: the rule says nothing of it */
 	TimestampTz response_due_at;	/* 0 for none */

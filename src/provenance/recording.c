@@ -272,7 +272,8 @@ change_state(LrRun *run)
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(run->lead_id);
 	values[1] = Int64GetDatum(run->run_id);
-	values[2] = TimestampTzGetDatum(batch->as_of);
+	/* who goes on waiting in the same overflow keeps the place */
+	values[2] = TimestampTzGetDatum(run->outcome == LR_PENDING && run->waiting_pool_id != 0 && run->waiting_pool_id == run->pool_id ? run->waiting_since : batch->as_of);
 	values[3] = Float8GetDatum(run->isnull[LR_SCORE] ? 0 : DatumGetInt32(run->values[LR_SCORE]));
 	nulls[3] = run->isnull[LR_SCORE] ? 'n' : ' ';
 	values[4] = Int32GetDatum(batch->source->source_id);
