@@ -40,7 +40,11 @@ lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, Timesta
 
 		for (int c = 0; c < ncaps && room; c++)
 		{
-			if (caps[c].per != keys[i].per || (keys[i].measure == LR_MEASURE_VALUE))
+			LrCounterKey of_cap;
+
+			/* what a strategy counts may have another window than the cap per the same span */
+			lr_cap_key(&caps[c], at, &of_cap);
+			if (memcmp(&of_cap, &keys[i], sizeof(of_cap)) != 0)
 				continue;
 			*count = lr_counter_read(counters[i], caps[c].maximum - amount + 1);
 			*full = caps[c];
