@@ -38,7 +38,8 @@ static void ask(Lead *lead, int owner_id, const char *reason);
 static Verdict give(LrLive *live, Lead *lead);
 static Verdict give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference);
 static Verdict give_to_member(LrLive *live, Lead *lead);
-static void note_taken(LrLive *live, LivePool *own, int owner_id);
+static void return_place(LrLive *live, const LrRun *run, LivePool *pool);
+static void note_change(LrLive *live, LivePool *own, int owner_id, int position);
 static Verdict read_numbers(LrLive *live, LivePool *pool, const Lead *lead);
 static Verdict look_again(LrLive *live, LivePool *pool, const Lead *lead);
 static void get_counters(LrLive *live, Lead *lead);
@@ -88,8 +89,14 @@ lr_live_assign(LrLive *live)
 
 	prepare_pools(live);
 	if (live->sectioned)
-	{
 		begin_section(live);
+	for (int i = 0; i < live->batch->n; i++)
+	{
+		const LrRun *run = &live->batch->runs[i];
+
+		/* nobody gets it any more */
+		if (run->outcome != LR_ASSIGNED && !run->unchanged)
+			return_place(live, run, NULL);
 	}
 	for (int i = 0; i < live->nleads; i++)
 	{
@@ -97,6 +104,7 @@ lr_live_assign(LrLive *live)
 		Verdict		verdict;
 
 		lead->position = ++lead->live->position;
+		return_place(live, lead->run, lead->live);
 		while ((verdict = give(live, lead)) == UNKNOWN)
 		{
 			lr_counters_end();
@@ -303,9 +311,9 @@ give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference)
 		preference->unavailable |= lead->wants.excluded[i] == asked->owner_id;
 	if (preference->unavailable)
 		return PASSED;
-	if (!lr_limits_read(&asked->limits, alone->members[0].room, lead->run, section, &preference->reading))
+	if (!lr_limits_read(live, &asked->limits, alone->members[0].room, lead->run, section, &preference->reading))
 		return UNKNOWN;
-	if (preference->reading.code == LR_READING_FREE && !lr_limits_read(of_pool, -1, lead->run, section, &preference->reading))
+	if (preference->reading.code == LR_READING_FREE && !lr_limits_read(live, of_pool, -1, lead->run, section, &preference->reading))
 		return UNKNOWN;
 	if (preference->reading.code != LR_READING_FREE)
 		return PASSED;
@@ -313,7 +321,7 @@ give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference)
 	{
 		lr_limits_take(&asked->limits, lead->run);
 		lr_limits_take(of_pool, lead->run);
-		note_taken(live, lead->live, asked->owner_id);
+		note_change(live, lead->live, asked->owner_id, lead->live->position + 1);
 	}
 	lead->run->owner_id = asked->owner_id;
 	return GIVEN;
@@ -337,7 +345,7 @@ give_to_member(LrLive *live, Lead *lead)
 		of_pool = lr_limits_of(live, pool->pool, pool->pool->nmembers);
 		if (look_again(live, pool, lead) == UNKNOWN || read_numbers(live, pool, lead) == UNKNOWN)
 			return UNKNOWN;
-		if (!lr_limits_read(of_pool, -1, lead->run, section, &reading))
+		if (!lr_limits_read(live, of_pool, -1, lead->run, section, &reading))
 			return UNKNOWN;
 		lr_readings_set(pool->readings, pool->pool->nmembers, &reading, pool->position);
 	}
@@ -356,7 +364,7 @@ give_to_member(LrLive *live, Lead *lead)
 		{
 			limits = lr_limits_of(live, pool->pool, place);
 			reading.number = pool->readings->now[place].number;
-			if (!lr_limits_read(limits, pool->pool->members[place].room, lead->run, section, &reading))
+			if (!lr_limits_read(live, limits, pool->pool->members[place].room, lead->run, section, &reading))
 				return UNKNOWN;
 			if (reading.code != LR_READING_FREE)
 			{
@@ -376,7 +384,7 @@ give_to_member(LrLive *live, Lead *lead)
 		{
 			lr_limits_take(limits, lead->run);
 			lr_limits_take(of_pool, lead->run);
-			note_taken(live, pool, lead->run->owner_id);
+			note_change(live, pool, lead->run->owner_id, pool->position + 1);
 		}
 		return GIVEN;
 	}
@@ -389,12 +397,34 @@ give_to_member(LrLive *live, Lead *lead)
 	return PASSED;
 }
 
+/* Counts a lead that is decided anew no more: its owner may have room for it, or for another one. pool: that it goes to now, or NULL. */
+static void
+return_place(LrLive *live, const LrRun *run, LivePool *pool)
+{
+	ListCell   *cell;
+
+	if (run->counted == NULL)
+		return;
+	lr_limits_return(live, run->counted);
+	if (pool == NULL)
+		return;
+	foreach(cell, live->pools)
+	{
+		LivePool   *other = lfirst(cell);
+		int			place = other->readings ? lr_pool_place(other->pool, run->counted->owner_id) : -1;
+
+		if (place >= 0 && other->readings->now[place].code != LR_READING_FREE)
+			other->looked = 0;
+	}
+	note_change(live, pool, run->counted->owner_id, pool->position);
+}
+
 /*
- * Reads an owner's number anew, for the leads to come, where it was read and what the owner just got changed it: in the lead's own pool,
- * and in all that go by the owner's open leads.
+ * Reads an owner's number anew where it was read and what became of a lead changed it: in the lead's own pool, from a position on, and in
+ * all that go by the owner's open leads, for the leads to come.
  */
 static void
-note_taken(LrLive *live, LivePool *own, int owner_id)
+note_change(LrLive *live, LivePool *own, int owner_id, int position)
 {
 	ListCell   *cell;
 
@@ -412,8 +442,8 @@ note_taken(LrLive *live, LivePool *own, int owner_id)
 			continue;
 		limits = lr_limits_of(live, pool->pool, place);
 		reading = pool->readings->now[place];
-		if (limits->section == section && lr_limits_number(pool->pool, limits, &reading))
-			lr_readings_set(pool->readings, place, &reading, pool->position + 1);
+		if (limits->section == section && lr_limits_number(live, pool->pool, limits, &reading))
+			lr_readings_set(pool->readings, place, &reading, pool == own ? position : pool->position + 1);
 	}
 }
 
@@ -433,7 +463,7 @@ read_numbers(LrLive *live, LivePool *pool, const Lead *lead)
 		limits = lr_limits_of(live, pool->pool, i);
 		if (!lr_limits_find_counters(limits, section))
 			return UNKNOWN;
-		if (lr_limits_number(pool->pool, limits, &reading))
+		if (lr_limits_number(live, pool->pool, limits, &reading))
 			lr_readings_set(pool->readings, i, &reading, pool->position);
 	}
 	pool->numbers = section;
@@ -453,7 +483,7 @@ look_again(LrLive *live, LivePool *pool, const Lead *lead)
 
 		if (pool->readings->now[i].code == LR_READING_FREE)
 			continue;
-		if (!lr_limits_read(lr_limits_of(live, pool->pool, i), pool->pool->members[i].room, lead->run, section, &reading))
+		if (!lr_limits_read(live, lr_limits_of(live, pool->pool, i), pool->pool->members[i].room, lead->run, section, &reading))
 			return UNKNOWN;
 		lr_readings_set(pool->readings, i, &reading, pool->position);
 	}

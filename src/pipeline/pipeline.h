@@ -73,6 +73,7 @@ typedef struct LrRun
 	int			owner_id;
 	TimestampTz waiting_since;	/* in an overflow; 0: it is in none */
 	int			waiting_pool_id;
+	struct LrState *counted;	/* of a lead that somebody has: what it counts until it is decided anew, or NULL */
 	bool		repeats;		/* the same as the decision before: only who is there may have changed */
 	int			load;			/* what it counts while it is open */
 	int64		expected_value; /* PG_INT64_MIN: the rule says nothing of it */

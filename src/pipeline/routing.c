@@ -433,6 +433,7 @@ add_to_candidate(LrBatch *candidate, const LrRun *run, int place)
 	twin->supersedes = run->supersedes;
 	twin->waiting_pool_id = run->waiting_pool_id;
 	twin->waiting_since = run->waiting_since;
+	twin->counted = run->counted;
 }
 
 /* Has the candidate decide on what the active version decided, for the record only. What stands unchanged is not decided again. */

@@ -9,6 +9,7 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
+#include "assignment/counters.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -34,7 +35,7 @@ enum
 /* What is read of the states of leads that are routed again. */
 #define FIND_STATES \
 	"SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since," \
-	" coalesce(closed_reason = 'merged', false), finished_at FROM leadroute.lead_states WHERE lead_id = ANY ($1)"
+	" coalesce(closed_reason = 'merged', false), finished_at, CASE WHEN outcome = 'assigned' THEN owner_id END, pool_id, load, expected_value FROM leadroute.lead_states WHERE lead_id = ANY ($1)"
 
 /* Run ids that a session takes at a time, at least. */
 #define RUN_IDS_AHEAD 32
@@ -43,6 +44,7 @@ static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
+static LrState *counted_state(LrBatch *batch, uint64 row, bool open);
 static LrRun *state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
 
 static inline void
@@ -397,8 +399,28 @@ lr_find_states(LrBatch *batch, bool lock)
 			run->waiting_pool_id = lr_sql_int32(i, 5, 0);
 			run->waiting_since = DatumGetTimestampTz(lr_sql_datum(i, 6, &isnull));
 		}
+		if (lr_sql_int32(i, 9, 0) != 0)
+			run->counted = counted_state(batch, i, open && unfinished);
 	}
 	lr_sql_end(&identity);
+}
+
+/* Returns what a row of the result counts for who has the lead. */
+static LrState *
+counted_state(LrBatch *batch, uint64 row, bool open)
+{
+	LrState    *state = MemoryContextAllocZero(batch->memory, sizeof(LrState));
+	bool		isnull;
+	Datum		load = lr_sql_datum(row, 11, &isnull);
+
+	state->load = isnull ? 1 : DatumGetInt16(load);
+	state->assigned = true;
+	state->open = open;
+	state->since = DatumGetTimestampTz(lr_sql_datum(row, 6, &isnull));
+	state->owner_id = lr_sql_int32(row, 9, 0);
+	state->pool_id = lr_sql_int32(row, 10, 0);
+	state->expected_value = lr_sql_int64(row, 12, 0);
+	return state;
 }
 
 /* Notes a lead's state; returns its run. An id is one lead's: one that another table's open lead has is taken. */

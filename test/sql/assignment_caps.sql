@@ -81,7 +81,9 @@ BEGIN
     END LOOP;
 END $$;
 SELECT * FROM usage WHERE per = 'open';
+\set VERBOSITY terse
 INSERT INTO leads (id, country) SELECT (SELECT max(id) FROM leads), NULL;
+\set VERBOSITY default
 SELECT * FROM usage WHERE per = 'open';
 
 -- a lead that is routed again leaves its place, and takes another; one that is deleted keeps it in its window
