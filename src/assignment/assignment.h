@@ -249,7 +249,9 @@ extern void lr_live_add(LrLive *live, struct LrRun *run);
 extern void lr_live_assign(LrLive *live);
 
 /* ---- places.c ---- */
-extern bool lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, bool force, LrCap *full, int64 *count);
+struct LrState;
+extern bool lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, bool force, const struct LrState *before,
+						  LrCap *full, int64 *count);
 
 /* ---- loads.c: what an open lead counts ---- */
 extern int	lr_tier_load(const char *tier, int length);

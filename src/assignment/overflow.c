@@ -2,7 +2,7 @@
  * overflow.c: leads that nobody in their pool can take.
  *
  * Such a lead waits in the pool's overflow, visibly, with the time at which somebody may take it, and is drawn from there in order
- * (draw_overflow()). Only where nobody ever could, as things are, has it an outcome: no_rule.
+ * (draw_overflow()). Only where nobody ever could, as things are when it comes, has it an outcome: no_rule.
  */
 #include "assignment/live.h"
 
@@ -20,10 +20,13 @@ lr_overflow(const LrLive *live, Lead *lead)
 	LrRun	   *run = lead->run;
 	LrPool	   *pool = lead->live->pool;
 
+	/* a draw only takes out who can be given away: somebody switched off may be back tomorrow */
+	bool		stays = live->batch->cause == 'v' && run->waiting_pool_id == pool->pool_id;
+
 	run->outcome = LR_NO_RULE;
-	if (pool->non == 0)
+	if (pool->non == 0 && !stays)
 		run->reason = "no_available_member";
-	else if (lead->match && !lead->match->anybody)
+	else if (lead->match && !lead->match->anybody && !stays)
 		run->reason = "no_skilled_member";
 	else
 	{

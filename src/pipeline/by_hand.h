@@ -22,6 +22,7 @@ typedef struct LrLeadState
 	int			load;
 	int64		expected_value; /* PG_INT64_MIN for null */
 	TimestampTz response_due_at;
+	TimestampTz since;
 	TimestampTz accepted_at;
 	TimestampTz responded_at;
 	TimestampTz finished_at;

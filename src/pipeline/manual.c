@@ -119,7 +119,8 @@ leadroute_draw_overflow(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(results.decided);
 }
 
-/* Reads which leads wait in the overflow of the pool that argument 0 names, or of all, the longest first. */
+/* Reads which leads wait in the overflow of the pool that argument 0 names, or of all, the longest first: so many of each, lest one
+ * pool that nobody helps keeps the others waiting. */
 static int
 overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids)
 {
@@ -136,9 +137,11 @@ overflow_of_pool(FunctionCallInfo fcinfo, int64 **lead_ids)
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("there is no pool \"%s\"", text_to_cstring(DatumGetTextPP(values[0]))),
 				errhint("See leadroute.pools."));
-	n = lr_sql("SELECT s.lead_id FROM leadroute.lead_states s JOIN leadroute.attached_tables t ON t.source_id = s.source_id AND t.relation IS NOT NULL"
+	n = lr_sql("SELECT w.lead_id FROM (SELECT s.lead_id, s.since, row_number() OVER (PARTITION BY s.pool_id ORDER BY s.since, s.lead_id) AS place"
+			   " FROM leadroute.lead_states s JOIN leadroute.attached_tables t ON t.source_id = s.source_id AND t.relation IS NOT NULL AND t.mode = 'route'"
 			   " WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL"
-			   " AND ($1 IS NULL OR s.pool_id = (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = $1)) ORDER BY s.since, s.lead_id LIMIT $2",
+			   " AND ($1 IS NULL OR s.pool_id = (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = $1))) w"
+			   " WHERE $2 IS NULL OR w.place <= $2 ORDER BY w.since, w.lead_id",
 			   true, 2, types, values, nulls);
 	*lead_ids = MemoryContextAlloc(memory, sizeof(int64) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)

@@ -63,6 +63,9 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 	int			nwritten = 0;
 	int64		next_run_id;
 
+	/* nobody acts on what is decided while a table is observed: such a lead counts towards nothing (state_counts.c) */
+	for (int i = 0; i < batch->n && batch->mode == LR_MODE_OBSERVE; i++)
+		batch->runs[i].load = 0;
 	for (int i = 0; i < batch->n; i++)
 		nwritten += batch->runs[i].unchanged ? 0 : 1;
 	next_run_id = nwritten > 0 ? take_run_ids(nwritten) : 0;

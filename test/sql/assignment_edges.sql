@@ -45,6 +45,37 @@ UPDATE leads SET region = 'medium' WHERE n IN (1, 4, 5);
 SELECT outcome, count(*), bool_and(owner = 'b') FILTER (WHERE n < 3) AS moved FROM given WHERE source = 'one' GROUP BY 1 ORDER BY 1;
 SELECT c.maximum, c.taken, c.recounted FROM leadroute.cap_usage() c WHERE c.pool = 'edge one';
 
+-- a person moves a lead within a full pool: the pool has no more for it
+SELECT leadroute.reassign_lead(id, 'edge b', 'test') > 0 AS given FROM leads WHERE n = 4;
+-- what is decided while a table is observed takes no place, and gives none back; a person who gives such a lead afterwards takes one
+SELECT leadroute.set_table_mode('leads', 'observe');
+UPDATE leadroute.caps SET maximum = 9 WHERE pool_id = :one;
+INSERT INTO leads (source, email) SELECT 'one', 'o' || i || '@edge.example' FROM generate_series(1, 3) i;
+SELECT outcome, load, count(*) FROM given WHERE source = 'one' AND n > 5 GROUP BY 1, 2;
+SELECT c.maximum, c.taken, c.recounted FROM leadroute.cap_usage() c WHERE c.pool = 'edge one';
+SELECT leadroute.recount_caps();
+SELECT leadroute.set_table_mode('leads', 'route');
+SELECT c.maximum, c.taken, c.recounted FROM leadroute.cap_usage() c WHERE c.pool = 'edge one';
+SELECT leadroute.reassign_lead(l.id, CASE g.owner WHEN 'a' THEN 'edge b' ELSE 'edge a' END, 'test') > 0 AS given FROM leads l JOIN given g USING (n) WHERE n = 6;
+SELECT c.maximum, c.taken, c.recounted FROM leadroute.cap_usage() c WHERE c.pool = 'edge one';
+DELETE FROM leads WHERE n > 5;
+SELECT c.maximum, c.taken, c.recounted FROM leadroute.cap_usage() c WHERE c.pool = 'edge one';
+UPDATE leadroute.caps SET maximum = 4 WHERE pool_id = :one;
+
+-- a draw does not give up who waits because all are away for a moment; leads of one pool do not keep those of another one waiting
+INSERT INTO leadroute.caps SELECT NULL, pool_id, 'open', 0 FROM leadroute.pools WHERE name = 'edge load';
+INSERT INTO leads (source, email) VALUES ('load', 'w1@edge.example');
+DELETE FROM leadroute.caps WHERE pool_id = (SELECT pool_id FROM leadroute.pools WHERE name = 'edge load');
+UPDATE leadroute.caps SET maximum = 5 WHERE pool_id = :one;
+UPDATE leadroute.owners SET available = false WHERE reference LIKE 'edge _';
+SELECT leadroute.draw_overflow('edge load');
+UPDATE leadroute.owners SET available = true WHERE reference LIKE 'edge _';
+UPDATE leadroute.caps SET maximum = 4 WHERE pool_id = :one;
+SELECT o.pool, o.place FROM leadroute.overflow_leads o WHERE o.pool LIKE 'edge %' ORDER BY 1;
+SELECT leadroute.draw_overflow(max => 1);
+SELECT o.pool, o.place FROM leadroute.overflow_leads o WHERE o.pool LIKE 'edge %' ORDER BY 1;
+DELETE FROM leads WHERE source = 'load';
+
 -- balance: what a person known brings one of them counts for the next lead of the same statement
 INSERT INTO leads (source, email) VALUES ('balance', 'known@edge.example');
 INSERT INTO leads (source, email) SELECT 'balance', CASE WHEN i BETWEEN 2 AND 7 THEN 'known' ELSE 'b' || i END || '@edge.example' FROM generate_series(1, 13) i;
