@@ -59,7 +59,7 @@ sub prepared
 	$node->safe_psql('postgres', "BEGIN; SAVEPOINT a; $lead; RELEASE a; SAVEPOINT b; $lead; ROLLBACK TO b; PREPARE TRANSACTION 'one'");
 	is($node->safe_psql('postgres', $open), '2|1', "$what: what is prepared is taken");
 	is($try->($lead), $preload ? 'done' : 'waits', "$what: the next session " . ($preload ? 'waits for nobody' : 'waits'));
-	is($node->safe_psql('postgres', $outcome), $preload ? 'no_rule' : 'assigned', "$what: and does not get the place");
+	is($node->safe_psql('postgres', $outcome), $preload ? 'pending' : 'assigned', "$what: and does not get the place");
 	kill_server($node);
 	$node->start;
 	is($node->safe_psql('postgres', $open), '2|1', "$what: nor after a crash is the place free");
@@ -84,7 +84,7 @@ sub prepared
 			$node->start;
 		}
 		$node->safe_psql('postgres', $lead);
-		is($node->safe_psql('postgres', $outcome), 'no_rule', "$name: nobody gets it");
+		is($node->safe_psql('postgres', $outcome), 'pending', "$name: nobody gets it");
 		$node->safe_psql('postgres', q{COMMIT PREPARED 'two'});
 		is($node->safe_psql('postgres', $open), '1|1', "$name: and then it is");
 		$node->safe_psql('postgres', $lead);
