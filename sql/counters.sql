@@ -49,7 +49,7 @@ AS $$
            (SELECT CASE c.per WHEN 'open' THEN coalesce(sum(coalesce(s.load, 1)) FILTER (WHERE s.closed_at IS NULL AND s.finished_at IS NULL), 0)
                    ELSE count(*) FILTER (WHERE s.since >= c.window_start AND s.since < c.window_end) END
             FROM leadroute.lead_states s
-            WHERE s.outcome = 'assigned' AND s.owner_id IS NOT NULL AND (c.owner_id IS NULL OR s.owner_id = c.owner_id) AND (c.pool_id IS NULL OR s.pool_id = c.pool_id))
+            WHERE s.outcome = 'assigned' AND s.owner_id IS NOT NULL AND s.load IS DISTINCT FROM 0 AND (c.owner_id IS NULL OR s.owner_id = c.owner_id) AND (c.pool_id IS NULL OR s.pool_id = c.pool_id))
     FROM leadroute.cap_counters() c
     LEFT JOIN leadroute.owners o ON o.owner_id = c.owner_id
     LEFT JOIN leadroute.pools p ON p.pool_id = c.pool_id

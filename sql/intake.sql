@@ -95,7 +95,7 @@ COMMENT ON COLUMN leadroute.lead_states.owner_id IS 'Who works the lead; null un
 COMMENT ON COLUMN leadroute.lead_states.pool_id IS 'The pool of the rule that decided, also where nobody in it was available; null if the rule leads to none.';
 COMMENT ON COLUMN leadroute.lead_states.outcome IS 'pending: the lead waits for route_pending().';
 COMMENT ON COLUMN leadroute.lead_states.tier IS 'The tier of the score; null if the scorecard names none.';
-COMMENT ON COLUMN leadroute.lead_states.load IS 'How much the lead counts towards caps per open, from when it was assigned: see tier_loads. Null: 1.';
+COMMENT ON COLUMN leadroute.lead_states.load IS 'How much the lead counts towards caps per open, from when it was assigned: see tier_loads. Null: 1. 0: it was decided while its table was observed, and counts towards no cap.';
 COMMENT ON COLUMN leadroute.lead_states.expected_value IS 'Score times the value of the rule, rounded; null if the rule gives no value.';
 COMMENT ON COLUMN leadroute.lead_states.response_due_at IS 'By when the owner has to respond first; null if the rule says nothing of it.';
 COMMENT ON COLUMN leadroute.lead_states.accepted_at IS 'When the owner accepted the lead; null if not. It goes when the owner changes.';

@@ -158,6 +158,7 @@ extern const char *const lr_strategy_names[LR_N_STRATEGIES];
 extern LrPool *lr_pool(int pool_id, TimestampTz at, int64 within, bool working_clock);
 extern int64 lr_pool_draw(LrPool *pool, int count);
 extern bool lr_pool_has_on(const LrPool *pool, int owner_id);
+extern int	lr_pool_place(const LrPool *pool, int owner_id);
 
 /* ---- revision.c: their record ---- */
 extern void lr_pool_record(LrPool *pool);
@@ -252,7 +253,9 @@ extern void lr_live_add(LrLive *live, struct LrRun *run);
 extern void lr_live_assign(LrLive *live);
 
 /* ---- places.c ---- */
-extern bool lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, const struct LrState *held, bool force, LrCap *full, int64 *count);
+struct LrState;
+extern bool lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, bool force, const struct LrState *before,
+						  LrCap *full, int64 *count);
 
 /* ---- loads.c: what an open lead counts ---- */
 extern int	lr_tier_load(const char *tier, int length);

@@ -154,7 +154,8 @@ verdict_of(const Candidates *c, int place)
 static int64
 next_turn(const Candidates *c, int place)
 {
-	if (!lr_strategy_turns(c->pool) || c->entry->turn < 0)
+	/* who is unavailable has no place in the schedule */
+	if (!lr_strategy_turns(c->pool) || c->entry->turn < 0 || !c->pool->members[place].available)
 		return -1;
 	for (int i = 0; i < c->pool->cycle; i++)
 	{

@@ -84,11 +84,14 @@ lr_skill_level(const LrMember *member, const char *skill)
 	return 0;
 }
 
-/* Returns the expected value of a lead, 0 if its rule gives none: the rule's value times the score, if there is one. */
+/* Returns the expected value of a lead, 0 if its rule gives none: the rule's value times the score, if there is one, within bounds. */
 int64
 lr_expected_value(const LrTerms *terms, const Datum *score)
 {
-	return terms->has_value ? llround(terms->value * (score ? DatumGetInt32(*score) : 1)) : 0;
+	double		value = terms->has_value ? terms->value * (score ? DatumGetInt32(*score) : 1) : 0;
+
+	/* a rule's value goes up to 1e12, an agent's score as far as an integer does */
+	return llround(Max(Min(value, 1e18), -1e18));
 }
 
 static bool
@@ -109,7 +112,12 @@ may_take(const LrPool *pool, const LrReading *readings, const LrWants *wants, in
 static int
 choose_by_turn(const LrPool *pool, const LrReading *readings, const LrWants *wants, int *distance)
 {
-	for (int i = 0; i < pool->cycle; i++)
+	bool		anybody = false;
+
+	/* a cycle may be a thousand times as long as the list of members */
+	for (int i = 0; i < pool->nmembers && !anybody; i++)
+		anybody = may_take(pool, readings, wants, i);
+	for (int i = 0; anybody && i < pool->cycle; i++)
 	{
 		int			place = lr_pool_member_of_turn(pool, wants->turn + i);
 
@@ -127,16 +135,21 @@ choose_by_skill(const LrPool *pool, const LrReading *readings, const LrWants *wa
 {
 	int			best = -1;
 
-	for (int i = 0; i < pool->cycle; i++)
+	for (int i = 0; i < pool->nmembers; i++)
+	{
+		if (may_take(pool, readings, wants, i) && (best < 0 || (wants->match && wants->match[i] > wants->match[best])))
+			best = i;
+	}
+	for (int i = 0; best >= 0 && i < pool->cycle; i++)
 	{
 		int			place = lr_pool_member_of_turn(pool, wants->turn + i);
 
-		if (!may_take(pool, readings, wants, place) || (best >= 0 && (wants->match == NULL || wants->match[place] <= wants->match[best])))
+		if ((wants->match && wants->match[place] != wants->match[best]) || !may_take(pool, readings, wants, place))
 			continue;
-		best = place;
 		*distance = i;
+		return place;
 	}
-	return best;
+	return -1;
 }
 
 static int

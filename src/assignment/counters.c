@@ -170,7 +170,8 @@ lr_counters_look(void)
 void
 lr_counters_end(void)
 {
-	if (lr_counters_shared())
+	/* a standby may have been promoted since the section began, without the lock */
+	if (lr_counters_inside())
 		LWLockRelease(shared->lock);
 }
 

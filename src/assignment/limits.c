@@ -6,10 +6,15 @@
  */
 #include "assignment/live.h"
 
-#include "assignment/counters.h"
+/* What leads give back to a counter. */
+typedef struct Returned
+{
+	LrCounterKey key;
+	int64		amount;
+} Returned;
 
+static int64 returned_to(const LrLive *live, const LrCounterKey *key);
 static int64 amount_of(const LrRun *run, const CappedCounter *limit);
-static int64 freed(const LrBatch *batch, const LrCounterKey *key);
 static int64 maximum_of(const LrCounterKey *key, TimestampTz at);
 
 /*
@@ -17,7 +22,7 @@ static int64 maximum_of(const LrCounterKey *key, TimestampTz at);
  * false if a counter is not in memory.
  */
 bool
-lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, LrReading *reading)
+lr_limits_read(const LrLive *live, LrLimits *limits, int64 room, const LrRun *run, uint64 section, LrReading *reading)
 {
 	reading->code = LR_READING_FREE;
 	if (!lr_limits_find_counters(limits, section))
@@ -26,12 +31,12 @@ lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, L
 	{
 		CappedCounter	   *limit = &limits->limits[i];
 		int64		amount = amount_of(run, limit);
-		int64		free = freed(run->batch, &limit->key);
+		int64		returned = returned_to(live, &limit->key);
 		int64		count;
 
 		if (limit->key.per == LR_PER_OPEN && limit->key.pool_id == 0 && room >= 0)
 		{
-			count = lr_counter_read(limit->counter, room - amount + 1 + free) - free;
+			count = lr_counter_read(limit->counter, room - amount + 1 + returned) - returned;
 			if (count + amount > room)
 			{
 				reading->code = LR_READING_LATE;
@@ -44,7 +49,7 @@ lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, L
 		}
 		if (limit->maximum == PG_INT64_MAX)
 			continue;
-		count = lr_counter_read(limit->counter, limit->maximum - amount + 1 + free) - free;
+		count = lr_counter_read(limit->counter, limit->maximum - amount + 1 + returned) - returned;
 		if (count + amount > limit->maximum)
 		{
 			reading->code = LR_READING_CAPPED;
@@ -60,7 +65,7 @@ lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, L
 
 /* Reads the number that the strategy compares; false if it compares none. Least loaded: the room under the caps per open. */
 bool
-lr_limits_number(const LrPool *pool, const LrLimits *limits, LrReading *reading)
+lr_limits_number(const LrLive *live, const LrPool *pool, const LrLimits *limits, LrReading *reading)
 {
 	bool		capped = false;
 
@@ -73,11 +78,11 @@ lr_limits_number(const LrPool *pool, const LrLimits *limits, LrReading *reading)
 		if (pool->strategy == LR_STRATEGY_BALANCE)
 		{
 			if (limit->key.pool_id == pool->pool_id && limit->key.owner_id != 0 && limit->key.per == pool->over && limit->key.measure == pool->measure)
-				reading->number = lr_counter_read(limit->counter, 0);
+				reading->number = lr_counter_read(limit->counter, 0) - returned_to(live, &limit->key);
 		}
 		else if (limit->key.per == LR_PER_OPEN && limit->key.owner_id != 0)
 		{
-			int64		count = lr_counter_read(limit->counter, 0);
+			int64		count = lr_counter_read(limit->counter, 0) - returned_to(live, &limit->key);
 
 			if (limit->maximum == PG_INT64_MAX)
 				reading->number = capped ? reading->number : -count;
@@ -89,33 +94,43 @@ lr_limits_number(const LrPool *pool, const LrLimits *limits, LrReading *reading)
 	return true;
 }
 
+/*
+ * Notes that a lead is decided anew: what it counts it gives back when its state changes (give_back.c), at the end of the batch. Until
+ * then the counters have it twice, or against itself.
+ */
+void
+lr_limits_return(LrLive *live, const LrState *state)
+{
+	LrCounterKey keys[LR_MAX_KEYS];
+	int			n = lr_counter_keys_of(state->owner_id, state->pool_id, state->since, keys);
+
+	if (n > 0 && live->returned == NULL)
+	{
+		HASHCTL		control = {.keysize = sizeof(LrCounterKey),.entrysize = sizeof(Returned),.hcxt = live->batch->memory};
+
+		live->returned = hash_create("leadroute returned places", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		bool		found;
+		Returned   *returned = hash_search(live->returned, &keys[i], HASH_ENTER, &found);
+
+		returned->amount = (found ? returned->amount : 0) + lr_state_counts(&keys[i], state);
+	}
+}
+
+static int64
+returned_to(const LrLive *live, const LrCounterKey *key)
+{
+	const Returned *returned = live->returned ? hash_search(live->returned, key, HASH_FIND, NULL) : NULL;
+
+	return returned ? returned->amount : 0;
+}
+
 static int64
 amount_of(const LrRun *run, const CappedCounter *limit)
 {
 	return lr_counter_amount(&limit->key, run->load, run->expected_value == PG_INT64_MIN ? 0 : run->expected_value);
-}
-
-/* Returns what the leads of a batch that are decided again count towards a counter until they are written: it comes back then. */
-static int64
-freed(const LrBatch *batch, const LrCounterKey *key)
-{
-	int			first = 0;
-	int			end = batch->nheld;
-	int64		amount = 0;
-
-	/* they are in the order of their owners */
-	while (key->owner_id != 0 && first < end)
-	{
-		int			middle = first + (end - first) / 2;
-
-		if (batch->held[middle].owner_id < key->owner_id)
-			first = middle + 1;
-		else
-			end = middle;
-	}
-	for (int i = first; i < batch->nheld && (key->owner_id == 0 || batch->held[i].owner_id == key->owner_id); i++)
-		amount += lr_state_counts(key, &batch->held[i]);
-	return amount;
 }
 
 /* Returns the limits of a member, or of a pool as a whole (place nmembers), as they are at the moment. */

@@ -17,6 +17,7 @@
 
 #include "assignment/counters.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 
 typedef enum Verdict
@@ -33,14 +34,14 @@ static void begin_section(const LrLive *live);
 static LivePool *find_live_pool(LrLive *live, LrRun *run, const LrTerms *terms);
 static Match *find_match(LrLive *live, Lead *lead);
 static void prepare_pools(LrLive *live);
-static void find_held(LrLive *live);
-static int	compare_owners(const void *a, const void *b);
 static void value_lead(Lead *lead);
 static void get_asked(LrLive *live, Lead *lead);
 static void ask(Lead *lead, int owner_id, const char *reason);
 static Verdict give(LrLive *live, Lead *lead);
 static Verdict give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference);
 static Verdict give_to_member(LrLive *live, Lead *lead);
+static void return_place(LrLive *live, const LrRun *run, LivePool *pool);
+static void note_change(LrLive *live, LivePool *own, int owner_id, int position);
 static Verdict read_numbers(LrLive *live, LivePool *pool, const Lead *lead);
 static Verdict look_again(LrLive *live, LivePool *pool, const Lead *lead);
 static void get_counters(LrLive *live, Lead *lead);
@@ -90,10 +91,15 @@ lr_live_assign(LrLive *live)
 	ListCell   *cell;
 
 	prepare_pools(live);
-	find_held(live);
 	if (live->sectioned)
-	{
 		begin_section(live);
+	for (int i = 0; i < live->batch->n; i++)
+	{
+		const LrRun *run = &live->batch->runs[i];
+
+		/* nobody gets it any more */
+		if (run->outcome != LR_ASSIGNED && !run->unchanged)
+			return_place(live, run, NULL);
 	}
 	for (int i = 0; i < live->nleads; i++)
 	{
@@ -101,6 +107,7 @@ lr_live_assign(LrLive *live)
 		Verdict		verdict;
 
 		lead->position = ++lead->live->position;
+		return_place(live, lead->run, lead->live);
 		while ((verdict = give(live, lead)) == UNKNOWN)
 		{
 			lr_counters_end();
@@ -210,37 +217,12 @@ prepare_pools(LrLive *live)
 			pool->next = lr_pool_draw(pool->pool, pool->nturns);
 			pool->left = pool->nturns;
 		}
+		else if (live->takes && live->sectioned && OidIsValid(pool->pool->turns) && lr_strategy_turns(pool->pool))
+		{
+			/* should one be drawn after all, in the section, its lock must not be waited for there */
+			LockRelationOid(pool->pool->turns, RowExclusiveLock);
+		}
 	}
-}
-
-/* Notes the places that the leads have, which are decided again: none of them is to stand in the way of itself or another one. */
-static void
-find_held(LrLive *live)
-{
-	LrBatch    *batch = live->batch;
-
-	batch->nheld = 0;
-	for (int i = 0; i < live->nleads; i++)
-	{
-		const LrState *held = live->leads[i].run->held;
-
-		if (held == NULL)
-			continue;
-		if (batch->nheld == 0)
-			batch->held = palloc(sizeof(LrState) * live->nleads);
-		batch->held[batch->nheld++] = *held;
-	}
-	if (batch->nheld > 1)
-		qsort(batch->held, batch->nheld, sizeof(LrState), compare_owners);
-}
-
-static int
-compare_owners(const void *a, const void *b)
-{
-	int			one = ((const LrState *) a)->owner_id;
-	int			other = ((const LrState *) b)->owner_id;
-
-	return one < other ? -1 : one > other;
 }
 
 /* Finds what a lead counts. */
@@ -330,9 +312,9 @@ give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference)
 		preference->unavailable |= lead->wants.excluded[i] == asked->owner_id;
 	if (preference->unavailable)
 		return PASSED;
-	if (!lr_limits_read(&asked->limits, alone->members[0].room, lead->run, section, &preference->reading))
+	if (!lr_limits_read(live, &asked->limits, alone->members[0].room, lead->run, section, &preference->reading))
 		return UNKNOWN;
-	if (preference->reading.code == LR_READING_FREE && !lr_limits_read(of_pool, -1, lead->run, section, &preference->reading))
+	if (preference->reading.code == LR_READING_FREE && !lr_limits_read(live, of_pool, -1, lead->run, section, &preference->reading))
 		return UNKNOWN;
 	if (preference->reading.code != LR_READING_FREE)
 		return PASSED;
@@ -340,6 +322,7 @@ give_to_asked(LrLive *live, Lead *lead, Asked *asked, LrPreference *preference)
 	{
 		lr_limits_take(&asked->limits, lead->run);
 		lr_limits_take(of_pool, lead->run);
+		note_change(live, lead->live, asked->owner_id, lead->live->position + 1);
 	}
 	lead->run->owner_id = asked->owner_id;
 	return GIVEN;
@@ -363,7 +346,7 @@ give_to_member(LrLive *live, Lead *lead)
 		of_pool = lr_limits_of(live, pool->pool, pool->pool->nmembers);
 		if (look_again(live, pool, lead) == UNKNOWN || read_numbers(live, pool, lead) == UNKNOWN)
 			return UNKNOWN;
-		if (!lr_limits_read(of_pool, -1, lead->run, section, &reading))
+		if (!lr_limits_read(live, of_pool, -1, lead->run, section, &reading))
 			return UNKNOWN;
 		lr_readings_set(pool->readings, pool->pool->nmembers, &reading, pool->position);
 	}
@@ -382,11 +365,12 @@ give_to_member(LrLive *live, Lead *lead)
 		{
 			limits = lr_limits_of(live, pool->pool, place);
 			reading.number = pool->readings->now[place].number;
-			if (!lr_limits_read(limits, pool->pool->members[place].room, lead->run, section, &reading))
+			if (!lr_limits_read(live, limits, pool->pool->members[place].room, lead->run, section, &reading))
 				return UNKNOWN;
 			if (reading.code != LR_READING_FREE)
 			{
 				lr_readings_set(pool->readings, place, &reading, pool->position);
+				pool->looked_load = Max(pool->looked_load, lead->run->load);
 				continue;
 			}
 		}
@@ -401,8 +385,7 @@ give_to_member(LrLive *live, Lead *lead)
 		{
 			lr_limits_take(limits, lead->run);
 			lr_limits_take(of_pool, lead->run);
-			if (lr_limits_number(pool->pool, limits, &reading))
-				lr_readings_set(pool->readings, place, &reading, pool->position + 1);
+			note_change(live, pool, lead->run->owner_id, pool->position + 1);
 		}
 		return GIVEN;
 	}
@@ -413,6 +396,56 @@ give_to_member(LrLive *live, Lead *lead)
 		pool->left++;
 	}
 	return PASSED;
+}
+
+/* Counts a lead that is decided anew no more: its owner may have room for it, or for another one. pool: that it goes to now, or NULL. */
+static void
+return_place(LrLive *live, const LrRun *run, LivePool *pool)
+{
+	ListCell   *cell;
+
+	if (run->counted == NULL)
+		return;
+	lr_limits_return(live, run->counted);
+	if (pool == NULL)
+		return;
+	foreach(cell, live->pools)
+	{
+		LivePool   *other = lfirst(cell);
+		int			place = other->readings ? lr_pool_place(other->pool, run->counted->owner_id) : -1;
+
+		if (place >= 0 && other->readings->now[place].code != LR_READING_FREE)
+			other->looked = 0;
+	}
+	note_change(live, pool, run->counted->owner_id, pool->position);
+}
+
+/*
+ * Reads an owner's number anew where it was read and what became of a lead changed it: in the lead's own pool, from a position on, and in
+ * all that go by the owner's open leads, for the leads to come.
+ */
+static void
+note_change(LrLive *live, LivePool *own, int owner_id, int position)
+{
+	ListCell   *cell;
+
+	foreach(cell, live->pools)
+	{
+		LivePool   *pool = lfirst(cell);
+		LrReading	reading;
+		LrLimits   *limits;
+		int			place;
+
+		if (pool->readings == NULL || pool->numbers != section || (pool != own && pool->pool->strategy != LR_STRATEGY_LEAST_LOADED))
+			continue;
+		place = lr_pool_place(pool->pool, owner_id);
+		if (place < 0 || !pool->pool->members[place].available)
+			continue;
+		limits = lr_limits_of(live, pool->pool, place);
+		reading = pool->readings->now[place];
+		if (limits->section == section && lr_limits_number(live, pool->pool, limits, &reading))
+			lr_readings_set(pool->readings, place, &reading, pool == own ? position : pool->position + 1);
+	}
 }
 
 /* Reads the numbers that the strategy compares, of all who are available. */
@@ -431,7 +464,7 @@ read_numbers(LrLive *live, LivePool *pool, const Lead *lead)
 		limits = lr_limits_of(live, pool->pool, i);
 		if (!lr_limits_find_counters(limits, section))
 			return UNKNOWN;
-		if (lr_limits_number(pool->pool, limits, &reading))
+		if (lr_limits_number(live, pool->pool, limits, &reading))
 			lr_readings_set(pool->readings, i, &reading, pool->position);
 	}
 	pool->numbers = section;
@@ -442,7 +475,8 @@ read_numbers(LrLive *live, LivePool *pool, const Lead *lead)
 static Verdict
 look_again(LrLive *live, LivePool *pool, const Lead *lead)
 {
-	if (pool->looked == section)
+	/* for a lighter lead than those that found none there may be room */
+	if (pool->looked == section && lead->run->load >= pool->looked_load)
 		return GIVEN;
 	for (int i = 0; i < pool->pool->nmembers; i++)
 	{
@@ -450,11 +484,12 @@ look_again(LrLive *live, LivePool *pool, const Lead *lead)
 
 		if (pool->readings->now[i].code == LR_READING_FREE)
 			continue;
-		if (!lr_limits_read(lr_limits_of(live, pool->pool, i), pool->pool->members[i].room, lead->run, section, &reading))
+		if (!lr_limits_read(live, lr_limits_of(live, pool->pool, i), pool->pool->members[i].room, lead->run, section, &reading))
 			return UNKNOWN;
 		lr_readings_set(pool->readings, i, &reading, pool->position);
 	}
 	pool->looked = section;
+	pool->looked_load = lead->run->load;
 	return GIVEN;
 }
 

@@ -4,7 +4,7 @@
 #ifndef LR_LIVE_H
 #define LR_LIVE_H
 
-#include "assignment/assignment.h"
+#include "assignment/counters.h"
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
 
@@ -48,7 +48,10 @@ typedef struct LivePool
 	int			position;		/* of the lead in hand, from 1 */
 	uint64		numbers;		/* the section in which the numbers were read */
 	uint64		looked;			/* and in which those that had no room were looked at again */
+	int			looked_load;	/* for a lead of this load; heavier ones that found no room since count */
 	List	   *matches;
+	bool		estimated;		/* when somebody may take a lead that asks for no skills */
+	TimestampTz estimated_at;
 } LivePool;
 
 /* An owner who is asked before the pool. */
@@ -84,14 +87,16 @@ struct LrLive
 	List	   *pools;			/* of LivePool */
 	int			nleads;
 	Lead	   *leads;
+	HTAB	   *returned;		/* what leads of the batch count until their states change, by LrCounterKey; NULL: nothing */
 };
 
 /* limits.c */
 extern LrLimits *lr_limits_of(const LrLive *live, LrPool *pool, int place);
 extern void lr_limits_find(LrLimits *limits, LrPool *pool, int owner_id, TimestampTz at);
 extern bool lr_limits_find_counters(LrLimits *limits, uint64 section);
-extern bool lr_limits_read(LrLimits *limits, int64 room, const LrRun *run, uint64 section, LrReading *reading);
-extern bool lr_limits_number(const LrPool *pool, const LrLimits *limits, LrReading *reading);
+extern void lr_limits_return(LrLive *live, const LrState *state);
+extern bool lr_limits_read(const LrLive *live, LrLimits *limits, int64 room, const LrRun *run, uint64 section, LrReading *reading);
+extern bool lr_limits_number(const LrLive *live, const LrPool *pool, const LrLimits *limits, LrReading *reading);
 extern void lr_limits_take(LrLimits *limits, const LrRun *run);
 
 /* overflow.c */

@@ -2,10 +2,13 @@
  * overflow.c: leads that nobody in their pool can take.
  *
  * Such a lead waits in the pool's overflow, visibly, with the time at which somebody may take it, and is drawn from there in order
- * (draw_overflow()). Only where nobody ever could, as things are, has it an outcome: no_rule.
+ * (draw_overflow()). Only where nobody ever could, as things are when it comes, has it an outcome: no_rule.
  */
 #include "assignment/live.h"
 
+#include "miscadmin.h"
+
+static TimestampTz estimate_once(LivePool *live, const Lead *lead, TimestampTz at);
 static TimestampTz estimate(const LivePool *live, const Lead *lead, TimestampTz at);
 static TimestampTz free_at(const LrPool *pool, const LrReading *reading, const char *timezone, TimestampTz at);
 static TimestampTz skills_dropped_at(const Lead *lead, const LrMember *member, TimestampTz at);
@@ -17,19 +20,35 @@ lr_overflow(const LrLive *live, Lead *lead)
 	LrRun	   *run = lead->run;
 	LrPool	   *pool = lead->live->pool;
 
+	/* a draw only takes out who can be given away: somebody switched off may be back tomorrow */
+	bool		stays = live->batch->cause == 'v' && run->waiting_pool_id == pool->pool_id;
+
 	run->outcome = LR_NO_RULE;
-	if (pool->non == 0)
+	if (pool->non == 0 && !stays)
 		run->reason = "no_available_member";
-	else if (lead->match && !lead->match->anybody)
+	else if (lead->match && !lead->match->anybody && !stays)
 		run->reason = "no_skilled_member";
 	else
 	{
 		run->outcome = LR_PENDING;
 		run->reason = "overflow";
-		run->estimated_at = estimate(lead->live, lead, live->batch->as_of);
-		/* it waits there already: its place in the queue stays */
-		run->unchanged = live->takes && run->waiting_pool_id == pool->pool_id;
+		run->estimated_at = estimate_once(lead->live, lead, live->batch->as_of);
+		/* it waits there already: only what it waits with may be new, and its place in the queue stays (recording.c) */
+		run->unchanged = live->takes && run->waiting_pool_id == pool->pool_id && (run->repeats || live->batch->cause == 'b');
 	}
+}
+
+/* Estimates as estimate() does; of leads that ask for no skills the answer is the same for all of a batch. */
+static TimestampTz
+estimate_once(LivePool *live, const Lead *lead, TimestampTz at)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (lead->match)
+		return estimate(live, lead, at);
+	if (!live->estimated)
+		live->estimated_at = estimate(live, lead, at);
+	live->estimated = true;
+	return live->estimated_at;
 }
 
 /* Estimates when somebody may take a lead: when he works, windows of caps are over, and skills are dropped. 0: nobody can tell. */

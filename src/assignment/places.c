@@ -13,10 +13,10 @@ static bool read_counters(const LrCounterKey *keys, int n, LrCounter **counters)
 
 /*
  * Takes what a lead adds to every counter of an owner, and of a pool, 0 for none. Where a cap leaves no room nothing is taken and
- * false is returned, with the cap and what was read, unless forced. held: the place that the lead has until then, and gives back; or NULL.
+ * false is returned, with the cap and what was read, unless forced. before: what the lead counts until its state changes, or NULL.
  */
 bool
-lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, const LrState *held, bool force, LrCap *full, int64 *count)
+lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, TimestampTz at, bool force, const LrState *before, LrCap *full, int64 *count)
 {
 	LrCounterKey keys[LR_MAX_KEYS];
 	LrCounter  *counters[LR_MAX_KEYS];
@@ -35,15 +35,20 @@ lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, Timesta
 	}
 	for (int i = 0; i < n && room && !force; i++)
 	{
-		int64		amount = lr_counter_amount(&keys[i], load, expected_value) - (held ? lr_state_counts(&keys[i], held) : 0);
+		int64		amount = lr_counter_amount(&keys[i], load, expected_value);
+		int64		returned = before ? lr_state_counts(&keys[i], before) : 0;
 		int			ncaps;
 		const LrCap *caps = lr_caps_of(keys[i].owner_id, keys[i].pool_id, &ncaps);
 
 		for (int c = 0; c < ncaps && room; c++)
 		{
-			if (caps[c].per != keys[i].per || (keys[i].measure == LR_MEASURE_VALUE))
+			LrCounterKey of_cap;
+
+			/* what a strategy counts may have another window than the cap per the same span */
+			lr_cap_key(&caps[c], at, &of_cap);
+			if (memcmp(&of_cap, &keys[i], sizeof(of_cap)) != 0)
 				continue;
-			*count = lr_counter_read(counters[i], caps[c].maximum - amount + 1);
+			*count = lr_counter_read(counters[i], caps[c].maximum - amount + 1 + returned) - returned;
 			*full = caps[c];
 			room = *count + amount <= caps[c].maximum;
 		}
@@ -73,7 +78,10 @@ leadroute_take_place(PG_FUNCTION_ARGS)
 	LrCap		full;
 	int64		count;
 
-	(void) lr_place_take(PG_GETARG_INT32(0), PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1), PG_ARGISNULL(2) ? 1 : PG_GETARG_INT16(2),
-						 PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3), PG_GETARG_TIMESTAMPTZ(4), NULL, true, &full, &count);
+	int			load = PG_ARGISNULL(2) ? 1 : PG_GETARG_INT16(2);
+
+	if (load != 0)
+		(void) lr_place_take(PG_GETARG_INT32(0), PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1), load,
+							 PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3), PG_GETARG_TIMESTAMPTZ(4), true, NULL, &full, &count);
 	PG_RETURN_VOID();
 }

@@ -116,12 +116,28 @@ lr_pool_draw(LrPool *pool, int count)
 bool
 lr_pool_has_on(const LrPool *pool, int owner_id)
 {
-	for (int i = 0; i < pool->nmembers; i++)
+	int			place = lr_pool_place(pool, owner_id);
+
+	return place >= 0 && pool->members[place].on;
+}
+
+/* Returns an owner's place among the members, -1 if there is none. */
+int
+lr_pool_place(const LrPool *pool, int owner_id)
+{
+	int			low = 0;
+	int			high = pool->nmembers;
+
+	while (low < high)
 	{
-		if (pool->members[i].owner_id == owner_id)
-			return pool->members[i].on;
+		int			middle = (low + high) / 2;
+
+		if (pool->members[middle].owner_id < owner_id)
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	return false;
+	return low < pool->nmembers && pool->members[low].owner_id == owner_id ? low : -1;
 }
 
 /* Counts changes of everything that pools are made of. */

@@ -30,6 +30,7 @@ enum
 /* The state of a revision that this session wrote last. */
 typedef struct Known
 {
+	Oid			relid;			/* of leadroute.pool_states: an extension made anew counts anew */
 	int			pool_id;
 	int			revision_id;
 	int64		state_id;
@@ -178,7 +179,7 @@ find_known(const LrPool *pool)
 	{
 		Known	   *known = lfirst(cell);
 
-		if (known->pool_id == pool->pool_id && known->revision_id == pool->revision_id)
+		if (known->relid == lr_catalog()->tables[LR_TABLE_POOL_STATES] && known->pool_id == pool->pool_id && known->revision_id == pool->revision_id)
 			return known;
 	}
 	return NULL;
@@ -200,6 +201,7 @@ keep_known(const LrReadings *readings)
 	if (known == NULL)
 	{
 		known = palloc(sizeof(Known));
+		known->relid = lr_catalog()->tables[LR_TABLE_POOL_STATES];
 		known->pool_id = readings->pool->pool_id;
 		known->revision_id = readings->pool->revision_id;
 		known->now = palloc(size);

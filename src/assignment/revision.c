@@ -14,6 +14,9 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+/* The name of the pool with the id $1; of one that was deleted since, its number. */
+#define POOL_NAME "coalesce((SELECT p.name FROM leadroute.pools p WHERE p.pool_id = $1), '#' || $1)"
+
 static LrPool *read_revision(void);
 static void content_hash(const LrPool *pool, unsigned char *hash);
 static bool find_revision(LrPool *pool, Datum hash);
@@ -114,7 +117,7 @@ read_revision(void)
 	return pool;
 }
 
-/* Hashes all that decisions read of a pool. */
+/* Hashes all that decisions read of a pool. No name of a skill has a comma. */
 static void
 content_hash(const LrPool *pool, unsigned char *hash)
 {
@@ -128,7 +131,7 @@ content_hash(const LrPool *pool, unsigned char *hash)
 
 		appendStringInfo(&content, "%d:%d:%d:%d", member->owner_id, member->weight, member->available ? 1 : 0, member->position);
 		for (int k = 0; k < member->nskills; k++)
-			appendStringInfo(&content, ":%s %d", member->skills[k].name, member->skills[k].level);
+			appendStringInfo(&content, ",%s %d", member->skills[k].name, member->skills[k].level);
 		appendStringInfoChar(&content, ',');
 	}
 	lr_sha256(content.data, content.len, hash);
@@ -145,8 +148,8 @@ find_revision(LrPool *pool, Datum hash)
 	bool		found;
 
 	lr_sql_begin(&identity);
-	found = lr_sql("SELECT r.pool_revision_id, r.base_turn FROM leadroute.pool_revisions r JOIN leadroute.pools p ON p.pool_id = r.pool_id AND p.name = r.pool_name"
-				   " WHERE r.pool_id = $1 AND r.within_us = $2 AND r.working_clock = $3 AND r.content_hash = $4 AND r.pool_revision_id >"
+	found = lr_sql("SELECT r.pool_revision_id, r.base_turn FROM leadroute.pool_revisions r"
+				   " WHERE r.pool_id = $1 AND r.pool_name = " POOL_NAME " AND r.within_us = $2 AND r.working_clock = $3 AND r.content_hash = $4 AND r.pool_revision_id >"
 				   " coalesce((SELECT o.pool_revision_id FROM leadroute.pool_revisions o WHERE o.pool_id = $1 AND o.within_us = $2 AND o.working_clock = $3"
 				   " AND o.content_hash <> $4 ORDER BY o.pool_revision_id DESC LIMIT 1), 0) ORDER BY r.pool_revision_id LIMIT 1", true, 4, types, values, NULL) > 0;
 	if (found)
@@ -219,7 +222,7 @@ write_revision(LrPool *pool, Datum hash)
 	lr_sql_begin(&identity);
 	lr_sql("INSERT INTO leadroute.pool_revisions (pool_id, pool_name, owner_ids, weights, available, positions, skills, content_hash, seen_at, within_us,"
 		   " working_clock, base_turn, strategy, measure)"
-		   " SELECT $1, coalesce((SELECT p.name FROM leadroute.pools p WHERE p.pool_id = $1), '#' || $1), $2, $3, $4, $5, $6, $7, clock_timestamp(), $8, $9, $10, $11, $12"
+		   " SELECT $1, " POOL_NAME ", $2, $3, $4, $5, $6, $7, clock_timestamp(), $8, $9, $10, $11, $12"
 		   " RETURNING pool_revision_id", false, 12, types, values, is_null);
 	pool->revision_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);

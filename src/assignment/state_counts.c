@@ -94,7 +94,8 @@ lr_state_read(TupleDesc desc, HeapTuple tuple, LrState *state)
 int64
 lr_state_counts(const LrCounterKey *key, const LrState *state)
 {
-	if (!state->assigned || (key->owner_id != 0 && key->owner_id != state->owner_id) || (key->pool_id != 0 && key->pool_id != state->pool_id))
+	/* a load of 0: decided while its table was observed, so nobody has it */
+	if (!state->assigned || state->load == 0 || (key->owner_id != 0 && key->owner_id != state->owner_id) || (key->pool_id != 0 && key->pool_id != state->pool_id))
 		return 0;
 	if (key->per == LR_PER_OPEN ? !state->open : state->since < key->window_start || state->since >= key->window_end)
 		return 0;

@@ -7,7 +7,6 @@
  */
 #include "pipeline/by_hand.h"
 
-#include "assignment/assignment.h"
 #include "assignment/counters.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -20,8 +19,7 @@ PG_FUNCTION_INFO_V1(leadroute_override_decision);
 
 static LrOutcome outcome_of_argument(Oid outcome);
 static int64 lead_of_decision(int64 run_id);
-static bool take_place(const LrRun *run, const LrGift *gift);
-static const LrState *held_by(const LrLeadState *state, LrState *held);
+static bool take_place(const LrRun *run, const LrLeadState *state, const LrGift *gift);
 static LrSource *source_of(int source_id);
 static int	version_that_decided(const LrLeadState *state);
 
@@ -156,7 +154,6 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 	LrRecorder	recorder = {.memory = memory,.capacity = 1};
 	LrBatch		batch;
 	LrRun	   *run;
-	LrState		held;
 	int64		run_id = 0;
 
 	lr_batch_init(&batch, policy, source, GetCurrentTimestamp(), gift->cause, gift->user);
@@ -178,11 +175,10 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 	lr_run_set_text(run, LR_TIER, state->tier);
 	lr_evidence_finish(run);
 	/* what the lead counts, and by when, stays what it was */
-	run->held = held_by(state, &held);
-	run->load = state->load;
+	run->load = state->load ? state->load : lr_tier_load(state->tier, state->tier ? (int) strlen(state->tier) : 0);
 	run->expected_value = state->expected_value;
 	run->response_due_at = state->responded_at || gift->outcome != LR_ASSIGNED ? 0 : state->response_due_at;
-	if (take_place(run, gift))
+	if (take_place(run, state, gift))
 	{
 		lr_record_batch(&recorder, &batch);
 		run_id = run->run_id;
@@ -199,15 +195,17 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
  * that; otherwise raises 55000 then.
  */
 static bool
-take_place(const LrRun *run, const LrGift *gift)
+take_place(const LrRun *run, const LrLeadState *state, const LrGift *gift)
 {
+	LrState		before = {.owner_id = state->owner_id,.pool_id = state->pool_id,.since = state->since,.assigned = state->outcome == LR_ASSIGNED && state->owner_id,
+		.open = !state->gone && state->finished_at == 0,.load = state->load,.expected_value = state->expected_value == PG_INT64_MIN ? 0 : state->expected_value};
 	LrCap		full;
 	int64		count;
 
 	if (gift->outcome != LR_ASSIGNED || run->batch->mode == LR_MODE_OBSERVE)
 		return true;
 	if (lr_place_take(gift->owner_id, gift->pool_id, run->load, run->expected_value == PG_INT64_MIN ? 0 : run->expected_value,
-					  run->batch->as_of, run->held, gift->over_cap == LR_OVER_CAP_FORCE, &full, &count))
+					  run->batch->as_of, gift->over_cap == LR_OVER_CAP_FORCE, &before, &full, &count))
 		return true;
 	if (gift->over_cap == LR_OVER_CAP_RAISE)
 		ereport(ERROR,
@@ -218,17 +216,6 @@ take_place(const LrRun *run, const LrGift *gift)
 						  full.per == LR_PER_OPEN ? "open at a time" : psprintf("per %s", lr_per_names[full.per]), count),
 				errhint("Name another owner, or raise the cap in leadroute.caps."));
 	return false;
-}
-
-/* The place that the lead has, for the counters; NULL: none. */
-static const LrState *
-held_by(const LrLeadState *state, LrState *held)
-{
-	if (state->outcome != LR_ASSIGNED || state->owner_id == 0 || state->gone || state->finished_at)
-		return NULL;
-	*held = (LrState) {.owner_id = state->owner_id,.pool_id = state->pool_id,.since = state->since,.assigned = true,.open = true,.load = state->load,
-		.expected_value = state->expected_value == PG_INT64_MIN ? 0 : state->expected_value};
-	return held;
 }
 
 /* The lead's table; where it is not attached any more, just its id: nothing is read of it. */

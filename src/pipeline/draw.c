@@ -16,7 +16,7 @@ typedef struct Wanted
 {
 	Datum		pool;			/* a text, its name */
 	int			of_owner;		/* of pools that this owner is a member of */
-	int64		max;
+	int64		max;			/* of each pool */
 } Wanted;
 
 static int64 draw(const Wanted *wanted);
@@ -80,11 +80,14 @@ lock_waiting(const Wanted *wanted, int *n)
 	int64	   *lead_ids;
 
 	lr_sql_begin(&identity);
-	*n = (int) lr_sql("SELECT s.lead_id FROM leadroute.lead_states s"
-					  " WHERE s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL AND s.finished_at IS NULL"
-					  " AND ($1 IS NULL OR s.pool_id = (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = $1))"
-					  " AND ($2 = 0 OR s.pool_id = ANY (ARRAY(SELECT m.pool_id FROM leadroute.pool_members m WHERE m.owner_id = $2)))"
-					  " ORDER BY s.since, s.lead_id LIMIT $3 FOR UPDATE SKIP LOCKED", false, 3, types, values, nulls);
+	/* so many of each pool, lest one that nobody helps keeps the others waiting; what is locked is looked at again */
+	*n = (int) lr_sql("SELECT s.lead_id FROM leadroute.lead_states s JOIN (SELECT w.lead_id, row_number() OVER (PARTITION BY w.pool_id ORDER BY w.since, w.lead_id) AS place"
+					  "  FROM leadroute.lead_states w JOIN leadroute.attached_tables t ON t.source_id = w.source_id AND t.relation IS NOT NULL AND t.mode = 'route'"
+					  "  WHERE w.outcome = 'pending' AND w.reason_code = 'overflow' AND w.closed_at IS NULL AND w.finished_at IS NULL"
+					  "  AND ($1 IS NULL OR w.pool_id = (SELECT p.pool_id FROM leadroute.pools p WHERE p.name = $1))"
+					  "  AND ($2 = 0 OR w.pool_id = ANY (ARRAY(SELECT m.pool_id FROM leadroute.pool_members m WHERE m.owner_id = $2)))) w USING (lead_id)"
+					  " WHERE w.place <= $3 AND s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL AND s.finished_at IS NULL"
+					  " ORDER BY s.since, s.lead_id FOR UPDATE OF s SKIP LOCKED", false, 3, types, values, nulls);
 	lead_ids = MemoryContextAllocHuge(memory, sizeof(int64) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 		lead_ids[i] = lr_sql_int64(i, 1, 0);
@@ -95,5 +98,5 @@ lock_waiting(const Wanted *wanted, int *n)
 static void
 count_drawn(const LrRun *run, void *argument)
 {
-	*(int64 *) argument += run->outcome != LR_PENDING ? 1 : 0;
+	*(int64 *) argument += run->outcome != LR_PENDING && !run->unchanged ? 1 : 0;
 }

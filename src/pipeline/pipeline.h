@@ -73,6 +73,8 @@ typedef struct LrRun
 	int			owner_id;
 	TimestampTz waiting_since;	/* in an overflow; 0: it is in none */
 	int			waiting_pool_id;
+	struct LrState *counted;	/* of a lead that somebody has: what it counts until it is decided anew, or NULL */
+	bool		repeats;		/* the same as the decision before: only who is there may have changed */
 	int			load;			/* what it counts while it is open */
 	int64		expected_value; /* PG_INT64_MIN: the rule says nothing of it */
 	TimestampTz response_due_at;	/* 0 for none */
@@ -95,7 +97,6 @@ typedef struct LrRun
 	int64		supersedes;		/* 0 if it is the lead's first */
 	bool		known;			/* the lead may have a row in lead_states */
 	bool		has_state;		/* it has, and it is locked */
-	const struct LrState *held; /* the place that the lead has until it is decided again: or NULL */
 	bool		merged;			/* into another lead, which is routed in its place */
 	bool		finished;		/* the lead is closed, won or lost: its decision stands until it is reopened */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
@@ -118,8 +119,6 @@ typedef struct LrBatch
 	struct LrBatch *beside;		/* of a shadow: the batch that acts */
 	const char *note;			/* or NULL */
 	Oid			user;			/* who caused it */
-	int			nheld;			/* places of leads that are decided again, by owner */
-	struct LrState *held;
 	bool		verifying;		/* a past run: nothing is looked up, drawn or written */
 	bool		evaluating;		/* to see what would come out: nothing is drawn or written, and agents cannot write either */
 	bool		unrecorded;		/* no evidence is made */

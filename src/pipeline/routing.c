@@ -430,11 +430,13 @@ add_to_candidate(LrBatch *candidate, const LrRun *run, int place)
 		return;
 	twin->known = run->known;
 	twin->has_state = run->has_state;
-	twin->held = run->held;
 	twin->finished = run->finished;
 	twin->nexcluded = run->nexcluded;
 	twin->excluded = run->excluded;
 	twin->supersedes = run->supersedes;
+	twin->waiting_pool_id = run->waiting_pool_id;
+	twin->waiting_since = run->waiting_since;
+	twin->counted = run->counted;
 }
 
 /* Has the candidate decide on what the active version decided, for the record only. What stands unchanged is not decided again. */
@@ -475,7 +477,8 @@ find_unchanged(LrBatch *batch)
 
 		if (run->supersedes == 0)
 			continue;
-		if (run->finished)
+		/* whoever locked the lead before may have taken it out of the overflow */
+		if (run->finished || (batch->cause == 'v' && run->waiting_pool_id == 0))
 		{
 			run->unchanged = true;
 			continue;
@@ -517,6 +520,7 @@ is_unchanged(LrRun *run, uint64 row)
 	/* nobody acted on what was decided while the table was observed */
 	if (DatumGetBool(lr_sql_datum(row, 7, &isnull)) != (run->batch->mode == LR_MODE_OBSERVE))
 		return false;
+	run->repeats = true;
 	if (run->outcome != LR_ASSIGNED)
 		return strcmp(outcome, lr_outcome_names[run->outcome]) == 0;
 	terms = lr_rule_terms(run->batch->policy, run->rule);

@@ -341,6 +341,7 @@ static bool
 read_interval(LrMembers *members, json_t *json, const char *place, Interval **interval)
 {
 	Interval	zero = {0};
+	Interval	longest = {.day = LR_MAX_SPAN_DAYS};
 	Datum		value;
 	char	   *problem;
 
@@ -350,6 +351,8 @@ read_interval(LrMembers *members, json_t *json, const char *place, Interval **in
 		lr_mistake(members->mistakes, place, "Give a text such as \"4 hours\".", "%s", problem);
 	else if (!DatumGetBool(DirectFunctionCall2(interval_gt, value, PointerGetDatum(&zero))))
 		lr_mistake(members->mistakes, place, "Give a text such as \"4 hours\".", "has to be longer than nothing");
+	else if (DatumGetBool(DirectFunctionCall2(interval_gt, value, PointerGetDatum(&longest))))
+		lr_mistake(members->mistakes, place, "Give a text such as \"4 hours\".", "is longer than 100 years");
 	else
 	{
 		*interval = DatumGetIntervalP(value);

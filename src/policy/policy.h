@@ -48,6 +48,9 @@ typedef struct LrStep
 /* What a rule asks of who works its leads. */
 #define LR_MAX_SKILL_TERMS 32
 
+/* The longest time that a rule gives, in days: a hundred years. */
+#define LR_MAX_SPAN_DAYS 36000
+
 typedef struct LrSkillTerm
 {
 	char	   *name;

@@ -152,9 +152,13 @@ read_span(const char *text, int64 *span)
 	return reading.span > 0;
 }
 
-/* A day has 24 hours here, a month 30 days. */
+/* A day has 24 hours here, a month 30 days. Returns 0 for what is longer than any rule may give: no moment plus that is out of range. */
 static int64
 span_of(const Interval *interval)
 {
+	double		days = (double) interval->month * DAYS_PER_MONTH + interval->day + (double) interval->time / USECS_PER_DAY;
+
+	if (days > LR_MAX_SPAN_DAYS)
+		return 0;
 	return interval->time + ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
 }

@@ -35,8 +35,7 @@ enum
 /* What is read of the states of leads that are routed again. */
 #define FIND_STATES \
 	"SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since," \
-	" coalesce(closed_reason = 'merged', false), finished_at," \
-	" CASE WHEN outcome = 'assigned' THEN owner_id END, pool_id, load, expected_value FROM leadroute.lead_states WHERE lead_id = ANY ($1)"
+	" coalesce(closed_reason = 'merged', false), finished_at, CASE WHEN outcome = 'assigned' THEN owner_id END, pool_id, load, expected_value FROM leadroute.lead_states WHERE lead_id = ANY ($1)"
 
 /* Run ids that a session takes at a time, at least. */
 #define RUN_IDS_AHEAD 32
@@ -45,7 +44,7 @@ static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
 static void change_state(LrRun *run);
-static const LrState *place_held(LrBatch *batch, uint64 row);
+static LrState *counted_state(LrBatch *batch, uint64 row, bool open);
 static LrRun *state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
 
 static inline void
@@ -64,6 +63,9 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 	int			nwritten = 0;
 	int64		next_run_id;
 
+	/* nobody acts on what is decided while a table is observed: such a lead counts towards nothing (state_counts.c) */
+	for (int i = 0; i < batch->n && batch->mode == LR_MODE_OBSERVE; i++)
+		batch->runs[i].load = 0;
 	for (int i = 0; i < batch->n; i++)
 		nwritten += batch->runs[i].unchanged ? 0 : 1;
 	next_run_id = nwritten > 0 ? take_run_ids(nwritten) : 0;
@@ -275,7 +277,8 @@ change_state(LrRun *run)
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(run->lead_id);
 	values[1] = Int64GetDatum(run->run_id);
-	values[2] = TimestampTzGetDatum(batch->as_of);
+	/* who goes on waiting in the same overflow keeps the place */
+	values[2] = TimestampTzGetDatum(run->outcome == LR_PENDING && run->waiting_pool_id != 0 && run->waiting_pool_id == run->pool_id ? run->waiting_since : batch->as_of);
 	values[3] = Float8GetDatum(run->isnull[LR_SCORE] ? 0 : DatumGetInt32(run->values[LR_SCORE]));
 	nulls[3] = run->isnull[LR_SCORE] ? 'n' : ' ';
 	values[4] = Int32GetDatum(batch->source->source_id);
@@ -399,27 +402,28 @@ lr_find_states(LrBatch *batch, bool lock)
 			run->waiting_pool_id = lr_sql_int32(i, 5, 0);
 			run->waiting_since = DatumGetTimestampTz(lr_sql_datum(i, 6, &isnull));
 		}
-		if (open && unfinished && lr_sql_int32(i, 9, 0) != 0)
-			run->held = place_held(batch, i);
+		if (lr_sql_int32(i, 9, 0) != 0)
+			run->counted = counted_state(batch, i, open && unfinished);
 	}
 	lr_sql_end(&identity);
 }
 
-/* Reads the place that a lead has. */
-static const LrState *
-place_held(LrBatch *batch, uint64 row)
+/* Returns what a row of the result counts for who has the lead. */
+static LrState *
+counted_state(LrBatch *batch, uint64 row, bool open)
 {
-	LrState    *held = MemoryContextAllocZero(batch->memory, sizeof(LrState));
+	LrState    *state = MemoryContextAllocZero(batch->memory, sizeof(LrState));
 	bool		isnull;
 	Datum		load = lr_sql_datum(row, 11, &isnull);
 
-	held->owner_id = lr_sql_int32(row, 9, 0);
-	held->pool_id = lr_sql_int32(row, 10, 0);
-	held->since = DatumGetTimestampTz(lr_sql_datum(row, 6, &(bool) {false}));
-	held->assigned = held->open = true;
-	held->load = isnull ? 1 : DatumGetInt16(load);
-	held->expected_value = lr_sql_int64(row, 12, 0);
-	return held;
+	state->load = isnull ? 1 : DatumGetInt16(load);
+	state->assigned = true;
+	state->open = open;
+	state->since = DatumGetTimestampTz(lr_sql_datum(row, 6, &isnull));
+	state->owner_id = lr_sql_int32(row, 9, 0);
+	state->pool_id = lr_sql_int32(row, 10, 0);
+	state->expected_value = lr_sql_int64(row, 12, 0);
+	return state;
 }
 
 /* Notes a lead's state; returns its run. An id is one lead's: one that another table's open lead has is taken. */
