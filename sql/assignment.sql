@@ -129,7 +129,7 @@ BEGIN
         END IF;
         IF EXISTS (SELECT FROM leadroute.pool_members m WHERE m.owner_id = OLD.owner_id) THEN
             RAISE foreign_key_violation USING MESSAGE = format('owner %s is a member of a pool', OLD.owner_id),
-                HINT = 'Delete the rows of leadroute.pool_members first, or set available to false.';
+                HINT = 'Who leaves keeps the row: leadroute.offboard_owner() gives the leads to others. Otherwise delete the rows of leadroute.pool_members first.';
         END IF;
     ELSE
         IF TG_OP = 'UPDATE' THEN
