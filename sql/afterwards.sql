@@ -28,12 +28,12 @@ COMMENT ON FUNCTION leadroute.reopen_lead(bigint, text) IS
 CREATE FUNCTION leadroute.reassign_lead(lead_id bigint, owner text, reason text, force boolean DEFAULT false) RETURNS bigint
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_reassign_lead';
 COMMENT ON FUNCTION leadroute.reassign_lead(bigint, text, text, boolean) IS
-    'Gives a lead to an owner whom a person names. owner: the reference. reason: for the record, no personal data. force: also to an owner who is not available. Returns the new decision; the one that holds if the owner has the lead already. Raises 22023 without a reason, 42704 if there is no such lead or owner, 55000 if the owner is not available, or if the lead was never routed, is closed, or its row is gone.';
+    'Gives a lead to an owner whom a person names. owner: the reference. reason: for the record, no personal data. force: also to an owner who is not available (switched off, or outside of the dates; hours and absences are not asked), or at a cap. Returns the new decision; the one that holds if the owner has the lead already. Raises 22023 without a reason, 42704 if there is no such lead or owner, 55000 if the owner is not available or at a cap, or if the lead was never routed, is closed, was merged, or its row is gone.';
 
 CREATE FUNCTION leadroute.override_decision(decision_id bigint, outcome leadroute.outcome, owner text, reason text) RETURNS bigint
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_override_decision';
 COMMENT ON FUNCTION leadroute.override_decision(bigint, leadroute.outcome, text, text) IS
-    'Decides as a person: a new decision, with the reason code overridden, that supersedes another. decision_id: the one that holds. outcome: any but pending. owner: the reference, with assigned; null with all others. reason: for the record, no personal data. Returns the new decision; the one that holds if it has that outcome and owner already. Raises 22023 for pending, for an owner too many or too few, or without a reason; 42704 if there is no such decision or owner; 55000 if another decision holds, the lead is closed, or its row is gone.';
+    'Decides as a person: a new decision, with the reason code overridden, that supersedes another. decision_id: the one that holds. outcome: any but pending. owner: the reference, with assigned; null with all others. reason: for the record, no personal data. Returns the new decision; the one that holds if it has that outcome and owner already. Raises 22023 for pending, for an owner too many or too few, or without a reason; 42704 if there is no such decision or owner; 55000 if another decision holds, the owner is at a cap, the lead is closed, was merged, or its row is gone.';
 
 CREATE FUNCTION leadroute.offboard_owner(owner text, reason text)
     RETURNS TABLE (lead_id bigint, old_owner text, new_owner text, outcome leadroute.outcome, reason_code text, decision_id bigint)

@@ -13,7 +13,7 @@ CREATE TABLE leadroute.owners (
     starts_on date,
     ends_on date,
     calendar_id integer,
-    CHECK (starts_on <= ends_on)
+    CONSTRAINT ends_on_from_starts_on CHECK (starts_on <= ends_on)
 );
 COMMENT ON TABLE leadroute.owners IS 'Who can work a lead: people, CRM queues or systems.';
 COMMENT ON COLUMN leadroute.owners.reference IS 'A pseudonymous reference, such as the CRM''s user id; not a person''s name.';
@@ -76,7 +76,7 @@ CREATE TABLE leadroute.pool_members (
     starts_on date,
     ends_on date,
     PRIMARY KEY (pool_id, owner_id),
-    CHECK (starts_on <= ends_on)
+    CONSTRAINT ends_on_from_starts_on CHECK (starts_on <= ends_on)
 );
 CREATE INDEX pool_members_owner_id ON leadroute.pool_members (owner_id);
 COMMENT ON TABLE leadroute.pool_members IS 'Who belongs to which pool, and for how many shares.';
@@ -129,7 +129,7 @@ BEGIN
         END IF;
         IF EXISTS (SELECT FROM leadroute.pool_members m WHERE m.owner_id = OLD.owner_id) THEN
             RAISE foreign_key_violation USING MESSAGE = format('owner %s is a member of a pool', OLD.owner_id),
-                HINT = 'Delete the rows of leadroute.pool_members first, or set available to false.';
+                HINT = 'Who leaves keeps the row: leadroute.offboard_owner() gives the leads to others. Otherwise delete the rows of leadroute.pool_members first.';
         END IF;
     ELSE
         IF TG_OP = 'UPDATE' THEN
@@ -195,7 +195,7 @@ CREATE TABLE leadroute.caps (
     per text NOT NULL CHECK (per IN ('hour', 'day', 'week', 'month', 'open')),
     maximum integer NOT NULL CHECK (maximum >= 0),
     UNIQUE NULLS NOT DISTINCT (owner_id, pool_id, per),
-    CHECK (num_nonnulls(owner_id, pool_id) > 0)
+    CONSTRAINT caps_owner_or_pool CHECK (num_nonnulls(owner_id, pool_id) > 0)
 );
 CREATE INDEX caps_pool_id ON leadroute.caps (pool_id);
 COMMENT ON TABLE leadroute.caps IS 'How many leads an owner, a pool, or an owner as a member of a pool gets at most. A lead that was taken away again does not count.';

@@ -18,7 +18,7 @@ CREATE TABLE leadroute.calendar_hours (
     calendar_id integer,
     weekday integer CHECK (weekday BETWEEN 1 AND 7),
     starts time,
-    ends time NOT NULL CHECK (ends > starts),
+    ends time NOT NULL CONSTRAINT ends_after_starts_same_day CHECK (ends > starts),
     PRIMARY KEY (calendar_id, weekday, starts)
 );
 COMMENT ON TABLE leadroute.calendar_hours IS 'The working hours of calendars: any number of spans a day. A calendar without any never works.';
@@ -49,7 +49,7 @@ CREATE TABLE leadroute.absences (
     owner_id integer NOT NULL,
     starts_at timestamptz NOT NULL,
     ends_at timestamptz,
-    CHECK (ends_at > starts_at)
+    CONSTRAINT ends_at_after_starts_at CHECK (ends_at > starts_at)
 );
 CREATE INDEX absences_owner_id ON leadroute.absences (owner_id, ends_at);
 COMMENT ON TABLE leadroute.absences IS 'When owners are away. Why is kept nowhere.';

@@ -38,7 +38,7 @@ DECLARE
     wanted integer;
     c record;
 BEGIN
-    SELECT v.outcome, v.owner, v.pool, v.turn, e.pool_id, e.owner_id, e.pool_revision_id INTO d
+    SELECT v.outcome, v.owner, v.pool, v.turn, v.cause, e.pool_id, e.owner_id, e.pool_revision_id INTO d
         FROM leadroute.decisions v JOIN leadroute.entries e ON e.run_id = v.decision_id AND e.as_of = v.as_of WHERE v.decision_id = why_not.decision_id;
     IF NOT FOUND THEN
         RAISE undefined_object USING MESSAGE = format('decision %s does not exist', decision_id), HINT = 'See the column decision_id of leadroute.decisions.';
@@ -52,6 +52,9 @@ BEGIN
     END IF;
     IF d.pool_id IS NULL THEN
         RETURN format('Decision %s asked for no owner: its outcome is %s.', decision_id, d.outcome);
+    END IF;
+    IF d.pool_revision_id IS NULL THEN
+        RETURN format('Decision %s considered nobody else: its cause is %s.', decision_id, d.cause);
     END IF;
     SELECT x.* INTO c FROM leadroute.decision_candidates(decision_id) x WHERE x.owner_id = wanted ORDER BY x.of_pool LIMIT 1;
     IF NOT FOUND THEN
@@ -83,4 +86,8 @@ COMMENT ON COLUMN leadroute.overflow_leads.place IS 'Its place in the pool''s qu
 CREATE FUNCTION leadroute.draw_overflow(pool text DEFAULT NULL, max integer DEFAULT 1000) RETURNS bigint
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_draw_overflow';
 COMMENT ON FUNCTION leadroute.draw_overflow(text, integer) IS
+<<<<<<< HEAD
     'Routes leads that wait in the overflow of a pool again, those that wait longest first; who can be given to nobody waits on, and keeps the place. pool: null for all. max: how many of each pool are tried, so that one that nobody helps keeps no other waiting. Returns how many left the overflow. Leads that somebody else has in hand are left out. pg_cron calls it each minute (see schedule_maintenance); close_lead() draws for the place that it makes free. Raises 42704 if there is no such pool.';
+=======
+    'Routes leads that wait in the overflow of a pool again, those that wait longest first; who can be given to nobody waits on, and keeps the place. pool: null for all. max: how many are tried; null for all. Returns how many left the overflow. Leads that somebody else has in hand are left out. pg_cron calls it each minute (see schedule_maintenance); close_lead() draws for the place that it makes free. Raises 42704 if there is no such pool, 22023 if max is negative.';
+>>>>>>> u

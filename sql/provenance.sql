@@ -414,7 +414,8 @@ BEGIN
         END;
 
     SELECT (a.output #>> '{preferred,lead_id}')::bigint INTO known FROM leadroute.entry_steps(d.evidence, d.policy_version_id) a
-    WHERE a.capability = 'assignOwner' AND a.output #>> '{preferred,reason}' = 'known_person' AND d.outcome = 'assigned' AND d.turn IS NULL AND d.cause <> 'merge';
+    WHERE a.capability = 'assignOwner' AND a.output #>> '{preferred,reason}' = 'known_person' AND d.outcome = 'assigned' AND d.cause <> 'merge'
+      AND EXISTS (SELECT FROM leadroute.decision_candidates(d.decision_id) c WHERE c.verdict = 'known_person');
     IF known IS NOT NULL THEN
         RETURN NEXT format('Who: a lead of a person already known: lead %s, %s.', known, coalesce(
             (SELECT format('decided on %s UTC', to_char(b.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')) FROM leadroute.entries b

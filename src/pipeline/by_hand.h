@@ -27,7 +27,8 @@ typedef struct LrLeadState
 	TimestampTz responded_at;
 	TimestampTz finished_at;
 	char	   *result;			/* or NULL */
-	bool		gone;			/* its row is */
+	bool		gone;			/* its row is, or it was merged */
+	bool		merged;			/* into another lead */
 	bool		by_person;		/* a person made the decision that stands */
 } LrLeadState;
 

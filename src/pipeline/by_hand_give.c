@@ -214,7 +214,7 @@ take_place(const LrRun *run, const LrLeadState *state, const LrGift *gift)
 				errdetail("%s takes " INT64_FORMAT " %s, and has " INT64_FORMAT ".",
 						  full.owner_id == 0 ? "The pool" : full.pool_id == 0 ? "The owner" : "The owner as a member of the pool", full.maximum,
 						  full.per == LR_PER_OPEN ? "open at a time" : psprintf("per %s", lr_per_names[full.per]), count),
-				errhint("Name another owner, or raise the cap in leadroute.caps."));
+				errhint("Name another owner, raise the cap in leadroute.caps, or use leadroute.reassign_lead() with force => true."));
 	return false;
 }
 

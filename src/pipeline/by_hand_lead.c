@@ -17,7 +17,11 @@
 #define STATE_QUERY "SELECT s.lead_id, s.run_id, s.source_id, s.policy_version_id, s.outcome, s.owner_id, s.pool_id, s.score, s.tier, s.reason_code," \
 	" s.accepted_at, s.responded_at, s.finished_at, s.result, s.closed_at IS NOT NULL," \
 	" EXISTS (SELECT FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.as_of = s.since AND e.cause IN ('r', 'h'))," \
+<<<<<<< HEAD
 	" s.load, s.expected_value, s.response_due_at, s.since" \
+=======
+	" s.load, s.expected_value, s.response_due_at, s.closed_reason IS NOT DISTINCT FROM 'merged'" \
+>>>>>>> u
 	" FROM leadroute.lead_states s WHERE s.lead_id = ANY ($1) ORDER BY s.lead_id"
 
 static void read_state(uint64 row, LrLeadState *state);
@@ -84,10 +88,15 @@ lr_lead_state_lock(int64 lead_id)
 	return state;
 }
 
-/* Raises 55000 unless a lead was decided, has a row, and is not closed. */
+/* Raises 55000 unless a lead was decided, has a row, and is neither merged nor closed. */
 void
 lr_lead_must_be_open(const LrLeadState *state)
 {
+	if (state->merged)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("lead " INT64_FORMAT " was merged into another lead", state->lead_id),
+				errhint("Name that one: leadroute.surviving_lead(" INT64_FORMAT ") says which.", state->lead_id));
 	if (state->gone)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -132,7 +141,11 @@ read_state(uint64 row, LrLeadState *state)
 	state->load = isnull ? 1 : state->load;
 	state->expected_value = lr_sql_int64(row, 18, PG_INT64_MIN);
 	state->response_due_at = moment_of(row, 19);
+<<<<<<< HEAD
 	state->since = moment_of(row, 20);
+=======
+	state->merged = DatumGetBool(lr_sql_datum(row, 20, &isnull));
+>>>>>>> u
 }
 
 static TimestampTz

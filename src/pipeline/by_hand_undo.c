@@ -149,6 +149,8 @@ moves_of(int64 batch_id, int *n)
 static const char *
 why_not(const Move *move, const LrLeadState *state)
 {
+	if (state->merged)
+		return "left: merged into another lead";
 	if (state->gone)
 		return "left: its row is gone";
 	if (move->undone_run_id && move->undone_run_id == state->run_id)

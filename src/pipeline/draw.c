@@ -29,6 +29,11 @@ leadroute_draw_overflow(PG_FUNCTION_ARGS)
 {
 	Wanted		wanted = {.max = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT32(1)};
 
+	if (wanted.max < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("max is negative"),
+				errhint("Give how many leads are tried at most; null for all."));
 	if (!PG_ARGISNULL(0))
 	{
 		LrIdentity	identity;

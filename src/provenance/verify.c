@@ -176,7 +176,8 @@ keep_recorded_target(LrRun *run, const LrEntry *entry)
 	(void) lr_outcome_by_name(entry->outcome, &run->outcome);
 	run->reason = entry->reason_code;
 	run->pool_id = entry->pool_id;
-	run->rule = lr_policy_rule_numbered(policy, entry->rule_no);
+	/* a version held to read, for what a person decided, has no rules to be looked up */
+	run->rule = entry->rule_no >= 0 ? lr_policy_rule_numbered(policy, entry->rule_no) : NULL;
 }
 
 /* What was not decided by the policy stands as it is recorded; its steps are those of the decision before. */

@@ -82,6 +82,13 @@ SELECT leadroute.close_lead(nth(5), 'won') IS NOT NULL AS closed;
 SELECT raised($$SELECT leadroute.override_decision(decision(5), 'nurture', NULL, 'x')$$);
 SELECT raised($$SELECT leadroute.reassign_lead(nth(5), 'persons outside', 'x')$$);
 SELECT * FROM states;
+-- a session that has decided nothing under the version verifies it, too
+\c -
+SET client_min_messages = warning;
+SET search_path TO afterwards_persons;
+SELECT n, cause, verdict FROM history WHERE cause = 'reassigned' AND n = 1;
+SELECT regexp_replace(leadroute.why_not(decision_id, 'persons bo'), '\d+', 'N') AS why_not FROM leadroute.decisions
+    WHERE lead_id = nth(1) AND cause = 'reassigned' ORDER BY as_of LIMIT 1;
 SELECT * FROM history;
 
 -- explained, with the ids and the moment left out

@@ -66,6 +66,7 @@ SELECT regexp_replace(leadroute.why_not(run_id, :'first'), '(\d+|over \w|turn)',
 SELECT DISTINCT v.verdict FROM given g, leadroute.verify_decision(g.run_id) v;
 -- a person may not either, unless forced
 \set VERBOSITY terse
+SELECT leadroute.draw_overflow(NULL, -1);
 SELECT leadroute.reassign_lead((SELECT id FROM given WHERE 'over ' || owner <> :'first' AND source = 'now' ORDER BY n LIMIT 1), :'first', 'test');
 \set VERBOSITY default
 SELECT leadroute.reassign_lead((SELECT id FROM given WHERE 'over ' || owner <> :'first' AND source = 'now' ORDER BY n LIMIT 1), :'first', 'test', force => true) > 0 AS forced;

@@ -85,6 +85,9 @@ FROM leadroute.lead_timeline t WHERE t.lead_id IN (7000000001, 7000000002) ORDER
 -- merged after its row went, as many CRMs do; not into one that is gone
 DELETE FROM leads WHERE id IN (7000000004, 7000000002);
 SELECT lead, closed_reason, survivor FROM states WHERE lead IN (2, 4, 7);
+-- what people do with a merged lead is meant for the one that stands for it
+SELECT * FROM refuse('SELECT leadroute.close_lead(7000000002, ''won'')');
+SELECT * FROM refuse('SELECT leadroute.reopen_lead(7000000002)');
 SELECT * FROM refuse('SELECT leadroute.merge_leads(7000000007, ARRAY[7000000001])');
 SELECT * FROM merge(1, 4);
 SELECT lead, closed_reason, survivor FROM states WHERE lead IN (2, 4, 7);
