@@ -31,7 +31,7 @@ CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCAT
 
 CREATE TABLE leadroute.owner_skills (
     owner_id integer,
-    skill text CHECK (skill <> '' AND position(',' in skill) = 0),
+    skill text CHECK (skill <> '' AND skill !~ '[,<>=]'),
     level integer NOT NULL DEFAULT 1 CHECK (level BETWEEN 1 AND 10),
     PRIMARY KEY (owner_id, skill)
 );
@@ -131,6 +131,10 @@ BEGIN
             RAISE foreign_key_violation USING MESSAGE = format('owner %s is a member of a pool', OLD.owner_id),
                 HINT = 'Who leaves keeps the row: leadroute.offboard_owner() gives the leads to others. Otherwise delete the rows of leadroute.pool_members first.';
         END IF;
+        IF TG_OP = 'DELETE' THEN
+            DELETE FROM leadroute.caps c WHERE c.owner_id = OLD.owner_id;
+            DELETE FROM leadroute.owner_skills k WHERE k.owner_id = OLD.owner_id;
+        END IF;
     ELSE
         IF TG_OP = 'UPDATE' THEN
             IF NEW.pool_id = OLD.pool_id THEN
@@ -144,14 +148,37 @@ BEGIN
             RAISE foreign_key_violation USING MESSAGE = format('pool %s has members', OLD.pool_id),
                 HINT = 'Delete the rows of leadroute.pool_members first.';
         END IF;
+        DELETE FROM leadroute.caps c WHERE c.pool_id = OLD.pool_id;
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION leadroute.keep_members() IS 'Trigger of owners and pools: one that has rows in pool_members cannot go, nor change its id; no pool can change its id. Raises 23503.';
+COMMENT ON FUNCTION leadroute.keep_members() IS 'Trigger of owners and pools: one that has rows in pool_members cannot go, nor change its id; no pool can change its id. Caps and skills go with whose they are. Raises 23503.';
 CREATE TRIGGER keep_members AFTER DELETE OR UPDATE OF owner_id ON leadroute.owners FOR EACH ROW EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.owners FOR EACH STATEMENT EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members AFTER DELETE OR UPDATE OF pool_id ON leadroute.pools FOR EACH ROW EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.pools FOR EACH STATEMENT EXECUTE FUNCTION leadroute.keep_members();
+
+-- As check_member(): of caps and skills.
+CREATE FUNCTION leadroute.check_whose() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF leadroute.restoring() THEN
+        RETURN NULL;
+    END IF;
+    PERFORM FROM leadroute.owners o WHERE o.owner_id = NEW.owner_id FOR KEY SHARE;
+    IF NOT FOUND AND NEW.owner_id IS NOT NULL THEN
+        RAISE foreign_key_violation USING MESSAGE = format('there is no owner %s', NEW.owner_id), HINT = 'See leadroute.owners.';
+    END IF;
+    IF TG_TABLE_NAME = 'caps' THEN
+        PERFORM FROM leadroute.pools p WHERE p.pool_id = NEW.pool_id FOR KEY SHARE;
+        IF NOT FOUND AND NEW.pool_id IS NOT NULL THEN
+            RAISE foreign_key_violation USING MESSAGE = format('there is no pool %s', NEW.pool_id), HINT = 'See leadroute.pools.';
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION leadroute.check_whose() IS 'Trigger of caps and owner_skills: their owner and pool have to exist. Raises 23503.';
 
 -- A pool of one owner stays that: rules that name the owner mean nobody else.
 CREATE FUNCTION leadroute.keep_owner_pool() RETURNS trigger
@@ -205,6 +232,9 @@ COMMENT ON COLUMN leadroute.caps.per IS 'hour, day, week (from Monday) or month,
 COMMENT ON COLUMN leadroute.caps.maximum IS 'Leads; per open, their loads: see tier_loads.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.caps
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
+
+CREATE TRIGGER check_whose AFTER INSERT OR UPDATE OF owner_id, pool_id ON leadroute.caps FOR EACH ROW EXECUTE FUNCTION leadroute.check_whose();
+CREATE TRIGGER check_whose AFTER INSERT OR UPDATE OF owner_id ON leadroute.owner_skills FOR EACH ROW EXECUTE FUNCTION leadroute.check_whose();
 
 CREATE TABLE leadroute.tier_loads (
     tier text PRIMARY KEY,

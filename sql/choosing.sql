@@ -86,8 +86,4 @@ COMMENT ON COLUMN leadroute.overflow_leads.place IS 'Its place in the pool''s qu
 CREATE FUNCTION leadroute.draw_overflow(pool text DEFAULT NULL, max integer DEFAULT 1000) RETURNS bigint
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_draw_overflow';
 COMMENT ON FUNCTION leadroute.draw_overflow(text, integer) IS
-<<<<<<< HEAD
-    'Routes leads that wait in the overflow of a pool again, those that wait longest first; who can be given to nobody waits on, and keeps the place. pool: null for all. max: how many of each pool are tried, so that one that nobody helps keeps no other waiting. Returns how many left the overflow. Leads that somebody else has in hand are left out. pg_cron calls it each minute (see schedule_maintenance); close_lead() draws for the place that it makes free. Raises 42704 if there is no such pool.';
-=======
-    'Routes leads that wait in the overflow of a pool again, those that wait longest first; who can be given to nobody waits on, and keeps the place. pool: null for all. max: how many are tried; null for all. Returns how many left the overflow. Leads that somebody else has in hand are left out. pg_cron calls it each minute (see schedule_maintenance); close_lead() draws for the place that it makes free. Raises 42704 if there is no such pool, 22023 if max is negative.';
->>>>>>> u
+    'Routes leads that wait in the overflow of a pool again, those that wait longest first; who can be given to nobody waits on, and keeps the place. pool: null for all. max: how many of each pool are tried, null for all, so that one that nobody helps keeps no other waiting. Returns how many left the overflow. Leads that somebody else has in hand are left out. pg_cron calls it each minute (see schedule_maintenance); close_lead() draws for the place that it makes free. Raises 42704 if there is no such pool, 22023 if max is negative.';

@@ -17,11 +17,7 @@
 #define STATE_QUERY "SELECT s.lead_id, s.run_id, s.source_id, s.policy_version_id, s.outcome, s.owner_id, s.pool_id, s.score, s.tier, s.reason_code," \
 	" s.accepted_at, s.responded_at, s.finished_at, s.result, s.closed_at IS NOT NULL," \
 	" EXISTS (SELECT FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.as_of = s.since AND e.cause IN ('r', 'h'))," \
-<<<<<<< HEAD
-	" s.load, s.expected_value, s.response_due_at, s.since" \
-=======
-	" s.load, s.expected_value, s.response_due_at, s.closed_reason IS NOT DISTINCT FROM 'merged'" \
->>>>>>> u
+	" s.load, s.expected_value, s.response_due_at, s.since, s.closed_reason IS NOT DISTINCT FROM 'merged'" \
 	" FROM leadroute.lead_states s WHERE s.lead_id = ANY ($1) ORDER BY s.lead_id"
 
 static void read_state(uint64 row, LrLeadState *state);
@@ -141,11 +137,8 @@ read_state(uint64 row, LrLeadState *state)
 	state->load = isnull ? 1 : state->load;
 	state->expected_value = lr_sql_int64(row, 18, PG_INT64_MIN);
 	state->response_due_at = moment_of(row, 19);
-<<<<<<< HEAD
 	state->since = moment_of(row, 20);
-=======
-	state->merged = DatumGetBool(lr_sql_datum(row, 20, &isnull));
->>>>>>> u
+	state->merged = DatumGetBool(lr_sql_datum(row, 21, &isnull));
 }
 
 static TimestampTz

@@ -122,7 +122,8 @@ read_skill(const char *text, LrSkillTerm *skill)
 	for (int length = (int) strlen(name); length > 0 && name[length - 1] == ' '; length--)
 		name[length - 1] = '\0';
 	skill->name = name;
-	return name[0] != '\0';
+	/* what looks like a comparison and is none is a slip */
+	return name[0] != '\0' && strpbrk(name, "<>=") == NULL;
 }
 
 typedef struct SpanReading
