@@ -146,14 +146,20 @@ begin_section(const LrLive *live)
 static LivePool *
 find_live_pool(LrLive *live, LrRun *run, const LrTerms *terms)
 {
-	LrPool	   *pool = lr_pool(run->pool_id, live->batch->as_of, terms->within, terms->working_clock);
+	LrRule	   *rule = run->rule;
+	LrPool	   *pool;
 	LivePool   *found;
 
+	if (rule->in_hand_of == live->number)
+		return rule->in_hand;
+	rule->in_hand_of = live->number;
+	pool = lr_pool(run->pool_id, live->batch->as_of, terms->within, terms->working_clock);
+	/* another rule may lead there as well */
 	if (pool->in_hand_of == live->number)
-		return pool->in_hand;
+		return rule->in_hand = pool->in_hand;
 	found = palloc0(sizeof(LivePool));
 	found->pool = pool;
-	pool->in_hand = found;
+	pool->in_hand = rule->in_hand = found;
 	pool->in_hand_of = live->number;
 	live->pools = lappend(live->pools, found);
 	return found;

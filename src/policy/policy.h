@@ -83,6 +83,8 @@ typedef struct LrRule
 	Bitmapset  *prerequisites;	/* numbers of the steps that have to be done for the rule to hold */
 	bool		has_terms;
 	LrTerms    *terms;			/* see lr_rule_terms() */
+	void	   *in_hand;		/* what assignment has of its pool for the batch in hand, */
+	uint64		in_hand_of;		/* if that is this one */
 } LrRule;
 
 /* Which of the rules that hold decides. */
