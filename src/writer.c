@@ -97,8 +97,9 @@ lr_writer_open(Oid relid, int capacity)
 	if (writer->target->plain)
 	{
 		writer->indexes = palloc(sizeof(Relation) * Max(writer->target->nindexes, 1));
+		/* partial ones are opened when a row is in them: most have none of a statement's */
 		for (int i = 0; i < writer->target->nindexes; i++)
-			writer->indexes[i] = index_open(writer->target->indexes[i], RowExclusiveLock);
+			writer->indexes[i] = writer->target->predicates[i] ? NULL : index_open(writer->target->indexes[i], RowExclusiveLock);
 	}
 	else
 	{
@@ -248,7 +249,10 @@ lr_writer_close(LrWriter *writer)
 	for (int i = 0; i < writer->nslots; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
 	for (int i = 0; writer->indexes && i < writer->target->nindexes; i++)
-		index_close(writer->indexes[i], NoLock);
+	{
+		if (writer->indexes[i])
+			index_close(writer->indexes[i], NoLock);
+	}
 	if (writer->rri)
 	{
 		ExecCloseIndices(writer->rri);
@@ -335,12 +339,16 @@ insert_index_entries(LrWriter *writer, int row, bool tolerant)
 	}
 	for (int i = 0; i < writer->target->nindexes; i++)
 	{
-		Relation	index = writer->indexes[i];
+		Relation	index;
 		IndexInfo  *info = writer->target->infos[i];
-		IndexUniqueCheck check = !index->rd_index->indisunique ? UNIQUE_CHECK_NO : tolerant ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
+		IndexUniqueCheck check;
 
 		if (writer->target->predicates[i] && !in_index(writer->target, i, slot))
 			continue;
+		if (writer->indexes[i] == NULL)
+			writer->indexes[i] = index_open(writer->target->indexes[i], RowExclusiveLock);
+		index = writer->indexes[i];
+		check = !index->rd_index->indisunique ? UNIQUE_CHECK_NO : tolerant ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
 		if (RelationGetTargetBlock(index) == InvalidBlockNumber && writer->target->misses[i] < MAX_MISSES)
 			aim_right(index);
 		FormIndexDatum(info, slot, NULL, values, isnull);
