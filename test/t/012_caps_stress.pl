@@ -48,7 +48,7 @@ GROUP BY 1, 2, 3, 4 HAVING count(s.lead_id) > w.maximum LIMIT 10};
 foreach my $preload ('leadroute', '')
 {
 	my $what = $preload ? 'preloaded' : 'plain';
-	my $node = new_server($what, "shared_preload_libraries = '$preload'\nmax_prepared_transactions = 50\nmax_wal_size = 2GB\nmax_connections = 60\ndeadlock_timeout = 200ms\n");
+	my $node = new_server($what, "shared_preload_libraries = '$preload'\nmax_prepared_transactions = 1000\nmax_wal_size = 2GB\nmax_connections = 60\ndeadlock_timeout = 200ms\n");
 	$node->start;
 	$node->safe_psql('postgres', $setup);
 	foreach my $round (1 .. ($preload ? $rounds : 1))
