@@ -91,26 +91,32 @@ CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCAT
 
 -- Foreign keys in all but one respect: pg_restore -j loads the tables of an extension in any order, so a restore is
 -- not checked. A member without owner or pool gets no leads.
-CREATE FUNCTION leadroute.check_member() RETURNS trigger
+CREATE FUNCTION leadroute.check_owner_and_pool() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    -- not all tables have both columns
+    owner CONSTANT integer := to_jsonb(NEW) ->> 'owner_id';
+    pool CONSTANT integer := to_jsonb(NEW) ->> 'pool_id';
 BEGIN
     IF leadroute.restoring() THEN
         RETURN NULL;
     END IF;
-    PERFORM FROM leadroute.pools p WHERE p.pool_id = NEW.pool_id FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE foreign_key_violation USING MESSAGE = format('there is no pool %s', NEW.pool_id), HINT = 'See leadroute.pools.';
+    PERFORM FROM leadroute.pools p WHERE p.pool_id = pool FOR KEY SHARE;
+    IF NOT FOUND AND pool IS NOT NULL THEN
+        RAISE foreign_key_violation USING MESSAGE = format('there is no pool %s', pool), HINT = 'See leadroute.pools.';
     END IF;
-    PERFORM FROM leadroute.owners o WHERE o.owner_id = NEW.owner_id FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE foreign_key_violation USING MESSAGE = format('there is no owner %s', NEW.owner_id), HINT = 'See leadroute.owners.';
+    PERFORM FROM leadroute.owners o WHERE o.owner_id = owner FOR KEY SHARE;
+    IF NOT FOUND AND owner IS NOT NULL THEN
+        RAISE foreign_key_violation USING MESSAGE = format('there is no owner %s', owner), HINT = 'See leadroute.owners.';
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION leadroute.check_member() IS 'Trigger of pool_members: a member''s pool and owner have to exist. Raises 23503.';
-CREATE TRIGGER check_member AFTER INSERT OR UPDATE OF pool_id, owner_id ON leadroute.pool_members
-    FOR EACH ROW EXECUTE FUNCTION leadroute.check_member();
+COMMENT ON FUNCTION leadroute.check_owner_and_pool() IS 'Trigger of absences, caps, owner_skills and pool_members: the owner and the pool that a row names have to exist. Raises 23503.';
+CREATE TRIGGER check_owner_and_pool AFTER INSERT OR UPDATE OF pool_id, owner_id ON leadroute.pool_members
+    FOR EACH ROW EXECUTE FUNCTION leadroute.check_owner_and_pool();
+CREATE TRIGGER check_owner_and_pool AFTER INSERT OR UPDATE OF owner_id ON leadroute.owner_skills
+    FOR EACH ROW EXECUTE FUNCTION leadroute.check_owner_and_pool();
 
 CREATE FUNCTION leadroute.keep_members() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -157,28 +163,6 @@ CREATE TRIGGER keep_members AFTER DELETE OR UPDATE OF owner_id ON leadroute.owne
 CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.owners FOR EACH STATEMENT EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members AFTER DELETE OR UPDATE OF pool_id ON leadroute.pools FOR EACH ROW EXECUTE FUNCTION leadroute.keep_members();
 CREATE TRIGGER keep_members_truncate AFTER TRUNCATE ON leadroute.pools FOR EACH STATEMENT EXECUTE FUNCTION leadroute.keep_members();
-
--- As check_member(): of caps and skills.
-CREATE FUNCTION leadroute.check_whose() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF leadroute.restoring() THEN
-        RETURN NULL;
-    END IF;
-    PERFORM FROM leadroute.owners o WHERE o.owner_id = NEW.owner_id FOR KEY SHARE;
-    IF NOT FOUND AND NEW.owner_id IS NOT NULL THEN
-        RAISE foreign_key_violation USING MESSAGE = format('there is no owner %s', NEW.owner_id), HINT = 'See leadroute.owners.';
-    END IF;
-    IF TG_TABLE_NAME = 'caps' THEN
-        PERFORM FROM leadroute.pools p WHERE p.pool_id = NEW.pool_id FOR KEY SHARE;
-        IF NOT FOUND AND NEW.pool_id IS NOT NULL THEN
-            RAISE foreign_key_violation USING MESSAGE = format('there is no pool %s', NEW.pool_id), HINT = 'See leadroute.pools.';
-        END IF;
-    END IF;
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION leadroute.check_whose() IS 'Trigger of caps and owner_skills: their owner and pool have to exist. Raises 23503.';
 
 -- A pool of one owner stays that: rules that name the owner mean nobody else.
 CREATE FUNCTION leadroute.keep_owner_pool() RETURNS trigger
@@ -233,8 +217,8 @@ COMMENT ON COLUMN leadroute.caps.maximum IS 'Leads; per open, their loads: see t
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.caps
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
 
-CREATE TRIGGER check_whose AFTER INSERT OR UPDATE OF owner_id, pool_id ON leadroute.caps FOR EACH ROW EXECUTE FUNCTION leadroute.check_whose();
-CREATE TRIGGER check_whose AFTER INSERT OR UPDATE OF owner_id ON leadroute.owner_skills FOR EACH ROW EXECUTE FUNCTION leadroute.check_whose();
+CREATE TRIGGER check_owner_and_pool AFTER INSERT OR UPDATE OF owner_id, pool_id ON leadroute.caps
+    FOR EACH ROW EXECUTE FUNCTION leadroute.check_owner_and_pool();
 
 CREATE TABLE leadroute.tier_loads (
     tier text PRIMARY KEY,

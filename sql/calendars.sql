@@ -130,22 +130,8 @@ CREATE TRIGGER keep_calendar AFTER DELETE OR UPDATE OF calendar_id ON leadroute.
 CREATE TRIGGER keep_calendar_truncate AFTER TRUNCATE ON leadroute.calendars
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.keep_calendar();
 
-CREATE FUNCTION leadroute.check_absence() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF leadroute.restoring() THEN
-        RETURN NULL;
-    END IF;
-    PERFORM FROM leadroute.owners o WHERE o.owner_id = NEW.owner_id FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE foreign_key_violation USING MESSAGE = format('there is no owner %s', NEW.owner_id), HINT = 'See leadroute.owners.';
-    END IF;
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION leadroute.check_absence() IS 'Trigger of absences: the owner has to exist. Raises 23503.';
-CREATE TRIGGER check_absence AFTER INSERT OR UPDATE OF owner_id ON leadroute.absences
-    FOR EACH ROW EXECUTE FUNCTION leadroute.check_absence();
+CREATE TRIGGER check_owner_and_pool AFTER INSERT OR UPDATE OF owner_id ON leadroute.absences
+    FOR EACH ROW EXECUTE FUNCTION leadroute.check_owner_and_pool();
 
 -- When somebody was away is not kept longer than the owner.
 CREATE FUNCTION leadroute.drop_absences() RETURNS trigger

@@ -227,6 +227,8 @@ extern char *lr_sql_text(uint64 row, int column);
 extern Datum lr_sql_datum(uint64 row, int column, bool *isnull);
 extern int32 lr_sql_int32(uint64 row, int column, int32 if_null);
 extern int64 lr_sql_int64(uint64 row, int column, int64 if_null);
+extern int64 *lr_sql_int64s(int n, MemoryContext memory);
+extern Datum lr_int8_array(const int64 *elements, int n);
 
 /* ---- settings.c: settings of ours for a while ---- */
 extern int	lr_search_path_enter(void);

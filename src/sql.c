@@ -8,8 +8,10 @@
 #include "leadroute.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
@@ -127,4 +129,26 @@ lr_sql_int64(uint64 row, int column, int64 if_null)
 	Datum		value = lr_sql_datum(row, column, &isnull);
 
 	return isnull ? if_null : DatumGetInt64(value);
+}
+
+/* Returns the first column, bigint and never null, of all rows of a result, in a memory context. */
+int64 *
+lr_sql_int64s(int n, MemoryContext memory)
+{
+	int64	   *elements = MemoryContextAllocHuge(memory, sizeof(int64) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = lr_sql_int64(i, 1, 0);
+	return elements;
+}
+
+/* Returns numbers as a parameter of type bigint[]. */
+Datum
+lr_int8_array(const int64 *elements, int n)
+{
+	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		datums[i] = Int64GetDatum(elements[i]);
+	return PointerGetDatum(construct_array(datums, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }

@@ -89,6 +89,7 @@ extern const char *const lr_per_names[LR_N_PERS];
 extern const LrCap *lr_caps_of(int owner_id, int pool_id, int *n);
 extern const LrCap *lr_all_caps(int *n);
 extern void lr_cap_key(const LrCap *cap, TimestampTz at, LrCounterKey *key);
+extern const LrCap *lr_cap_of_key(const LrCounterKey *key, TimestampTz at);
 extern int	lr_counter_keys_of(int owner_id, int pool_id, TimestampTz at, LrCounterKey *keys);
 
 /* ---- pool.c: pools and their members as decisions read them ---- */

@@ -114,6 +114,25 @@ lr_cap_key(const LrCap *cap, TimestampTz at, LrCounterKey *key)
 	window_of(cap->per, cap->timezone, at, key);
 }
 
+/* Returns the cap that is compared with a counter at a moment, good for the transaction; NULL if the counter is only counted. */
+const LrCap *
+lr_cap_of_key(const LrCounterKey *key, TimestampTz at)
+{
+	int			n;
+	const LrCap *caps = lr_caps_of(key->owner_id, key->pool_id, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		LrCounterKey of_cap;
+
+		/* what a strategy counts may have another window than the cap per the same span */
+		lr_cap_key(&caps[i], at, &of_cap);
+		if (memcmp(&of_cap, key, sizeof(of_cap)) == 0)
+			return &caps[i];
+	}
+	return NULL;
+}
+
 /*
  * Lists the counters that a lead counts towards which an owner gets from a pool (0: from none) at a moment; returns how many, at most
  * LR_MAX_KEYS. Whoever decides takes from these, and whoever takes the lead away gives back to these.

@@ -15,7 +15,6 @@ typedef struct Returned
 
 static int64 returned_to(const LrLive *live, const LrCounterKey *key);
 static int64 amount_of(const LrRun *run, const CappedCounter *limit);
-static int64 maximum_of(const LrCounterKey *key, TimestampTz at);
 
 /*
  * Reads whether there is room for a lead. room: with how many open leads its owner responds in time, -1: any number. Returns
@@ -29,7 +28,7 @@ lr_limits_read(const LrLive *live, LrLimits *limits, int64 room, const LrRun *ru
 		return false;
 	for (int i = 0; i < limits->n; i++)
 	{
-		CappedCounter	   *limit = &limits->limits[i];
+		CappedCounter *limit = &limits->limits[i];
 		int64		amount = amount_of(run, limit);
 		int64		returned = returned_to(live, &limit->key);
 		int64		count;
@@ -167,33 +166,18 @@ lr_limits_find(LrLimits *limits, LrPool *pool, int owner_id, TimestampTz at)
 	limits->until = DT_NOEND;
 	for (int i = 0; i < nkeys; i++)
 	{
+		const LrCap *cap;
+
 		if ((keys[i].owner_id == 0) != (owner_id == 0))
 			continue;
+		cap = lr_cap_of_key(&keys[i], at);
 		limits->limits[limits->n++] = (CappedCounter) {
-			.key = keys[i],.maximum = maximum_of(&keys[i], at),
+			.key = keys[i],.maximum = cap ? cap->maximum : PG_INT64_MAX,
 			.of = keys[i].owner_id == 0 ? LR_CAP_OF_POOL : keys[i].pool_id == 0 ? LR_CAP_OF_OWNER : LR_CAP_OF_MEMBER
 		};
 		if (keys[i].per != LR_PER_OPEN)
 			limits->until = Min(limits->until, keys[i].window_end);
 	}
-}
-
-/* Returns the cap on a counter; PG_INT64_MAX if it is only counted. */
-static int64
-maximum_of(const LrCounterKey *key, TimestampTz at)
-{
-	int			n;
-	const LrCap *caps = lr_caps_of(key->owner_id, key->pool_id, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		LrCounterKey of_cap;
-
-		lr_cap_key(&caps[i], at, &of_cap);
-		if (memcmp(&of_cap, key, sizeof(of_cap)) == 0)
-			return caps[i].maximum;
-	}
-	return PG_INT64_MAX;
 }
 
 /* Finds the counters in this section; false if one is not in memory. */

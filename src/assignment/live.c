@@ -292,8 +292,10 @@ ask(Lead *lead, int owner_id, const char *reason)
 static Verdict
 give(LrLive *live, Lead *lead)
 {
+	int			known = lr_preferred_owner(lead->run);
+
 	/* who has the person's other leads may have become known since */
-	if (lr_preferred_owner(lead->run) != 0 && (lead->nasked == 0 || lead->asked[0].owner_id != lr_preferred_owner(lead->run)))
+	if (known != 0 && (lead->nasked == 0 || lead->asked[0].owner_id != known))
 		return UNKNOWN;
 	lead->choice.npreferred = 0;
 	for (int i = 0; i < lead->nasked; i++)

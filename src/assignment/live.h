@@ -24,7 +24,7 @@ typedef struct LrLimits
 	TimestampTz until;
 	uint64		section;		/* in which the counters were found */
 	int			n;
-	CappedCounter	   *limits;
+	CappedCounter *limits;
 } LrLimits;
 
 /* How well members fit the skills that a rule asks for. */

@@ -12,7 +12,6 @@
 
 static void look_up_owners(LrPersonSearch *search, bool again);
 static void lock_ownerless(LrPersonSearch *search);
-static Datum int8_array(const Datum *elements, int n);
 
 /* Tells each run who has the person's latest lead, and which earlier run of the batch is of the same person. */
 void
@@ -42,8 +41,8 @@ void
 lr_person_leads_note(LrPersonSearch *search)
 {
 	LrBatch    *batch = search->batch;
-	Datum	   *leads = palloc(sizeof(Datum) * batch->n);
-	Datum	   *persons = palloc(sizeof(Datum) * batch->n);
+	int64	   *leads = palloc(sizeof(int64) * batch->n);
+	int64	   *persons = palloc(sizeof(int64) * batch->n);
 	int			n = 0;
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT8ARRAYOID};
@@ -56,13 +55,13 @@ lr_person_leads_note(LrPersonSearch *search)
 		/* 0: routed again, and nobody's any more */
 		if (person == NULL && (batch->cause == 'i' || batch->runs[i].ended))
 			continue;
-		leads[n] = Int64GetDatum(batch->runs[i].lead_id);
-		persons[n++] = Int64GetDatum(person ? person->person_id : 0);
+		leads[n] = batch->runs[i].lead_id;
+		persons[n++] = person ? person->person_id : 0;
 	}
 	if (n == 0)
 		return;
-	values[0] = int8_array(leads, n);
-	values[1] = int8_array(persons, n);
+	values[0] = lr_int8_array(leads, n);
+	values[1] = lr_int8_array(persons, n);
 	lr_sql_begin(&identity);
 	if (batch->cause == 'i')
 		lr_sql_kept(LR_PLAN_NOTE_PERSON_LEADS,
@@ -108,30 +107,30 @@ static void
 look_up_owners(LrPersonSearch *search, bool again)
 {
 	LrBatch    *batch = search->batch;
-	Datum	   *columns[3];
+	Datum	   *places = palloc(sizeof(Datum) * batch->n);
+	int64	   *leads = palloc(sizeof(int64) * batch->n);
+	int64	   *persons = palloc(sizeof(int64) * batch->n);
 	int			n = 0;
 	LrIdentity	identity;
 	Oid			types[] = {INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, BOOLOID, TIMESTAMPTZOID};
 	Datum		values[5];
 	uint64		nfound;
 
-	for (int i = 0; i < 3; i++)
-		columns[i] = palloc(sizeof(Datum) * batch->n);
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrPerson   *person = search->runs[i].person;
 
 		if (person == NULL || !person->stored || (again && person->has_owner))
 			continue;
-		columns[0][n] = Int32GetDatum(i);
-		columns[1][n] = Int64GetDatum(batch->runs[i].lead_id);
-		columns[2][n++] = Int64GetDatum(person->person_id);
+		places[n] = Int32GetDatum(i);
+		leads[n] = batch->runs[i].lead_id;
+		persons[n++] = person->person_id;
 	}
 	if (n == 0)
 		return;
-	values[0] = PointerGetDatum(construct_array(columns[0], n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	values[1] = int8_array(columns[1], n);
-	values[2] = int8_array(columns[2], n);
+	values[0] = PointerGetDatum(construct_array(places, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	values[1] = lr_int8_array(leads, n);
+	values[2] = lr_int8_array(persons, n);
 	/* in the shadow, leads that are new are decided already by who acts */
 	values[3] = BoolGetDatum(batch->cause != 'i' || !search->acts);
 	values[4] = TimestampTzGetDatum(batch->as_of);
@@ -167,7 +166,7 @@ static void
 lock_ownerless(LrPersonSearch *search)
 {
 	LrBatch    *batch = search->batch;
-	Datum	   *persons = palloc(sizeof(Datum) * batch->n);
+	int64	   *persons = palloc(sizeof(int64) * batch->n);
 	int			n = 0;
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID};
@@ -179,21 +178,15 @@ lock_ownerless(LrPersonSearch *search)
 
 		/* once a person: at the last run */
 		if (person && person->stored && !person->has_owner && person->last_run == i)
-			persons[n++] = Int64GetDatum(person->person_id);
+			persons[n++] = person->person_id;
 	}
 	if (n == 0)
 		return;
-	values[0] = int8_array(persons, n);
+	values[0] = lr_int8_array(persons, n);
 	lr_sql_begin(&identity);
 	/* changed, not only locked: whose snapshot is older than the other's decision has to fail, not to miss it */
 	lr_sql("WITH locked AS MATERIALIZED (SELECT digest FROM leadroute.person_keys WHERE person_id = ANY ($1) ORDER BY digest FOR NO KEY UPDATE)"
 		   " UPDATE leadroute.person_keys k SET person_id = k.person_id FROM locked l WHERE k.digest = l.digest", false, 1, types, values, NULL);
 	lr_sql_end(&identity);
 	look_up_owners(search, true);
-}
-
-static Datum
-int8_array(const Datum *elements, int n)
-{
-	return PointerGetDatum(construct_array((Datum *) elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 }

@@ -37,7 +37,6 @@ static void write_shares(LrPersonSearch *search);
 static void write_joins(LrPersonSearch *search);
 static HTAB *make_hash(const char *name, Size key_size, Size entry_size);
 static Datum digest_datum(const unsigned char *digest);
-static Datum int8_array(const Datum *elements, int n);
 static int	compare_digests(const void *a, const void *b);
 
 /* Finds, for all leads of a batch, who has an earlier lead of the same person; notes the persons of those that are new. */
@@ -313,7 +312,8 @@ add_new_keys(LrPersonSearch *search)
 {
 	LrPersonKey **news = palloc(sizeof(LrPersonKey *) * Max(hash_get_num_entries(search->keys), 1));
 	int			n = 0;
-	Datum	   *columns[4];
+	Datum	   *columns[3];
+	int64	   *persons;
 	HASH_SEQ_STATUS status;
 	LrPersonKey *key;
 	LrIdentity	identity;
@@ -331,8 +331,9 @@ add_new_keys(LrPersonSearch *search)
 	if (n == 0)
 		return true;
 	qsort(news, n, sizeof(LrPersonKey *), compare_digests);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < (int) lengthof(columns); i++)
 		columns[i] = palloc(sizeof(Datum) * n);
+	persons = palloc(sizeof(int64) * n);
 	for (int i = 0; i < n; i++)
 	{
 		LrPerson   *person = news[i]->person;
@@ -342,12 +343,12 @@ add_new_keys(LrPersonSearch *search)
 		columns[0][i] = digest_datum(news[i]->digest);
 		columns[1][i] = BoolGetDatum(news[i]->email);
 		columns[2][i] = BoolGetDatum(news[i]->shared);
-		columns[3][i] = Int64GetDatum(person->person_id);
+		persons[i] = person->person_id;
 	}
 	values[0] = PointerGetDatum(construct_array(columns[0], n, BYTEAOID, -1, false, TYPALIGN_INT));
 	values[1] = PointerGetDatum(construct_array(columns[1], n, BOOLOID, 1, true, TYPALIGN_CHAR));
 	values[2] = PointerGetDatum(construct_array(columns[2], n, BOOLOID, 1, true, TYPALIGN_CHAR));
-	values[3] = int8_array(columns[3], n);
+	values[3] = lr_int8_array(persons, n);
 	lr_sql_begin(&identity);
 	added = lr_sql_kept(LR_PLAN_ADD_PERSON_KEYS,
 						"INSERT INTO leadroute.person_keys (digest, kind, shared, person_id)"
@@ -395,8 +396,8 @@ write_shares(LrPersonSearch *search)
 static void
 write_joins(LrPersonSearch *search)
 {
-	Datum	   *olds = palloc(sizeof(Datum) * Max(list_length(search->joins), 1));
-	Datum	   *news = palloc(sizeof(Datum) * Max(list_length(search->joins), 1));
+	int64	   *olds = palloc(sizeof(int64) * Max(list_length(search->joins), 1));
+	int64	   *news = palloc(sizeof(int64) * Max(list_length(search->joins), 1));
 	int			n = 0;
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT8ARRAYOID};
@@ -412,11 +413,11 @@ write_joins(LrPersonSearch *search)
 
 		while (whole->joined)
 			whole = whole->joined;
-		olds[n] = Int64GetDatum(person->person_id);
-		news[n++] = Int64GetDatum(whole->person_id);
+		olds[n] = person->person_id;
+		news[n++] = whole->person_id;
 	}
-	values[0] = int8_array(olds, n);
-	values[1] = int8_array(news, n);
+	values[0] = lr_int8_array(olds, n);
+	values[1] = lr_int8_array(news, n);
 	lr_sql_begin(&identity);
 	lr_sql("SELECT leadroute.join_persons($1, $2)", false, 2, types, values, NULL);
 	lr_sql_end(&identity);
@@ -440,12 +441,6 @@ digest_datum(const unsigned char *digest)
 	SET_VARSIZE(value, VARHDRSZ + LR_DIGEST_LENGTH);
 	memcpy(VARDATA(value), digest, LR_DIGEST_LENGTH);
 	return PointerGetDatum(value);
-}
-
-static Datum
-int8_array(const Datum *elements, int n)
-{
-	return PointerGetDatum(construct_array((Datum *) elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 }
 
 static int

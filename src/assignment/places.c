@@ -4,7 +4,6 @@
 #include "assignment/counters.h"
 #include "assignment/live.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 
 PG_FUNCTION_INFO_V1(leadroute_take_place);
@@ -20,11 +19,14 @@ lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, Timesta
 {
 	LrCounterKey keys[LR_MAX_KEYS];
 	LrCounter  *counters[LR_MAX_KEYS];
+	const LrCap *caps[LR_MAX_KEYS];
 	int			n = lr_counter_keys_of(owner_id, pool_id, at, keys);
 	bool		room = true;
 
 	if (n == 0)
 		return true;
+	for (int i = 0; i < n; i++)
+		caps[i] = force ? NULL : lr_cap_of_key(&keys[i], at);
 	lr_counters_begin();
 	while (!read_counters(keys, n, counters))
 	{
@@ -33,25 +35,16 @@ lr_place_take(int owner_id, int pool_id, int load, int64 expected_value, Timesta
 		CHECK_FOR_INTERRUPTS();
 		lr_counters_begin();
 	}
-	for (int i = 0; i < n && room && !force; i++)
+	for (int i = 0; i < n && room; i++)
 	{
 		int64		amount = lr_counter_amount(&keys[i], load, expected_value);
 		int64		returned = before ? lr_state_counts(&keys[i], before) : 0;
-		int			ncaps;
-		const LrCap *caps = lr_caps_of(keys[i].owner_id, keys[i].pool_id, &ncaps);
 
-		for (int c = 0; c < ncaps && room; c++)
-		{
-			LrCounterKey of_cap;
-
-			/* what a strategy counts may have another window than the cap per the same span */
-			lr_cap_key(&caps[c], at, &of_cap);
-			if (memcmp(&of_cap, &keys[i], sizeof(of_cap)) != 0)
-				continue;
-			*count = lr_counter_read(counters[i], caps[c].maximum - amount + 1 + returned) - returned;
-			*full = caps[c];
-			room = *count + amount <= caps[c].maximum;
-		}
+		if (caps[i] == NULL)
+			continue;
+		*count = lr_counter_read(counters[i], caps[i]->maximum - amount + 1 + returned) - returned;
+		*full = *caps[i];
+		room = *count + amount <= caps[i]->maximum;
 	}
 	for (int i = 0; i < n && room; i++)
 		lr_counter_take(counters[i], lr_counter_amount(&keys[i], load, expected_value));
@@ -77,7 +70,6 @@ leadroute_take_place(PG_FUNCTION_ARGS)
 {
 	LrCap		full;
 	int64		count;
-
 	int			load = PG_ARGISNULL(2) ? 1 : PG_GETARG_INT16(2);
 
 	if (load != 0)

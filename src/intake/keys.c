@@ -16,7 +16,6 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "parser/parse_coerce.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/json.h"
@@ -185,21 +184,18 @@ lr_keys_of_leads(const LrSource *source, const int64 *lead_ids, int n, char **ke
 	MemoryContext memory = CurrentMemoryContext;
 	LrIdentity	identity;
 	Oid			types[] = {INT4OID, INT8ARRAYOID};
-	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
 	Datum		values[2];
 	uint64		nrows;
 
 	memset(keys, 0, sizeof(char *) * n);
-	for (int i = 0; i < n; i++)
-	{
-		ids[i] = Int64GetDatum(lead_ids[i]);
-		if (!source->keyed)
-			keys[i] = psprintf(INT64_FORMAT, lead_ids[i]);
-	}
 	if (!source->keyed)
+	{
+		for (int i = 0; i < n; i++)
+			keys[i] = psprintf(INT64_FORMAT, lead_ids[i]);
 		return;
+	}
 	values[0] = Int32GetDatum(source->source_id);
-	values[1] = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[1] = lr_int8_array(lead_ids, n);
 	lr_sql_begin(&identity);
 	nrows = lr_sql("SELECT w.place::integer, k.key FROM unnest($2) WITH ORDINALITY AS w (lead_id, place) JOIN leadroute.lead_keys k"
 				   " ON k.lead_id = w.lead_id AND k.source_id = $1", true, 2, types, values, NULL);

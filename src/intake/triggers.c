@@ -12,7 +12,6 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "pipeline/pipeline.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
@@ -221,14 +220,10 @@ close_leads(const LrSource *source, const int64 *lead_ids, int n)
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, OIDOID, INT4OID};
 	Datum		values[3];
-	Datum	   *elements;
 
 	if (n == 0)
 		return;
-	elements = palloc(sizeof(Datum) * n);
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(lead_ids[i]);
-	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[0] = lr_int8_array(lead_ids, n);
 	values[1] = ObjectIdGetDatum(GetUserId());
 	values[2] = Int32GetDatum(source->source_id);
 	lr_sql_begin(&identity);

@@ -47,12 +47,9 @@ lr_lead_states_find(const int64 *lead_ids, int n, bool lock, int *nfound)
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[1];
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
 	LrLeadState *states;
 
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(lead_ids[i]);
-	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[0] = lr_int8_array(lead_ids, n);
 	if (lock)
 		lr_states_enter();
 	lr_sql_begin(&identity);
@@ -195,12 +192,12 @@ lr_find_declined(LrBatch *batch)
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[1];
-	Datum	   *elements = palloc(sizeof(Datum) * Max(batch->n, 1));
+	int64	   *lead_ids = palloc(sizeof(int64) * Max(batch->n, 1));
 	uint64		n;
 
 	for (int i = 0; i < batch->n; i++)
-		elements[i] = Int64GetDatum(batch->runs[i].lead_id);
-	values[0] = PointerGetDatum(construct_array(elements, batch->n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+		lead_ids[i] = batch->runs[i].lead_id;
+	values[0] = lr_int8_array(lead_ids, batch->n);
 	lr_sql_begin(&identity);
 	n = lr_sql_kept(LR_PLAN_DECLINED,
 					"SELECT a.lead_id, array_agg(DISTINCT a.owner_id) FROM leadroute.lead_acts a WHERE a.lead_id = ANY ($1) AND a.act = 'decline'"

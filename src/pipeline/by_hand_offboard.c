@@ -109,9 +109,7 @@ leads_of(int owner_id, int *n)
 	lr_sql_begin(&identity);
 	*n = (int) lr_sql("SELECT lead_id FROM leadroute.lead_states WHERE owner_id = $1 AND outcome = 'assigned' AND closed_at IS NULL AND finished_at IS NULL"
 					  " ORDER BY source_id, lead_id", true, 1, types, values, NULL);
-	lead_ids = MemoryContextAllocHuge(memory, sizeof(int64) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		lead_ids[i] = lr_sql_int64(i, 1, 0);
+	lead_ids = lr_sql_int64s(*n, memory);
 	lr_sql_end(&identity);
 	return lead_ids;
 }

@@ -93,9 +93,7 @@ lock_waiting(const Wanted *wanted, int *n)
 					  "  AND ($2 = 0 OR w.pool_id = ANY (ARRAY(SELECT m.pool_id FROM leadroute.pool_members m WHERE m.owner_id = $2)))) w USING (lead_id)"
 					  " WHERE w.place <= $3 AND s.outcome = 'pending' AND s.reason_code = 'overflow' AND s.closed_at IS NULL AND s.finished_at IS NULL"
 					  " ORDER BY s.since, s.lead_id FOR UPDATE OF s SKIP LOCKED", false, 3, types, values, nulls);
-	lead_ids = MemoryContextAllocHuge(memory, sizeof(int64) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		lead_ids[i] = lr_sql_int64(i, 1, 0);
+	lead_ids = lr_sql_int64s(*n, memory);
 	lr_sql_end(&identity);
 	return lead_ids;
 }

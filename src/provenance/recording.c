@@ -11,7 +11,6 @@
 #include "access/tableam.h"
 #include "assignment/counters.h"
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "writer.h"
 
@@ -320,11 +319,8 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT4OID, TEXTOID, TIMESTAMPTZOID, OIDOID, BOOLOID};
 	Datum		values[6];
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
 
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(lead_ids[i]);
-	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[0] = lr_int8_array(lead_ids, n);
 	values[1] = Int32GetDatum(source_id);
 	values[2] = CStringGetTextDatum(reason);
 	values[3] = TimestampTzGetDatum(at);
@@ -350,11 +346,8 @@ lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at)
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, TIMESTAMPTZOID};
 	Datum		values[2];
-	Datum	   *elements = palloc(sizeof(Datum) * n);
 
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(lead_ids[i]);
-	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[0] = lr_int8_array(lead_ids, n);
 	values[1] = TimestampTzGetDatum(at);
 	lr_sql_begin(&identity);
 	lr_sql("UPDATE leadroute.lead_merges m SET changed_at = $2 FROM leadroute.lead_states s"
@@ -371,16 +364,16 @@ lr_find_states(LrBatch *batch, bool lock)
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[1];
-	Datum	   *elements = palloc(sizeof(Datum) * Max(batch->n, 1));
+	int64	   *known = palloc(sizeof(int64) * Max(batch->n, 1));
 	int			nknown = 0;
 	uint64		n;
 
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (batch->runs[i].known)
-			elements[nknown++] = Int64GetDatum(batch->runs[i].lead_id);
+			known[nknown++] = batch->runs[i].lead_id;
 	}
-	values[0] = PointerGetDatum(construct_array(elements, nknown, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
+	values[0] = lr_int8_array(known, nknown);
 	lr_sql_begin(&identity);
 	n = lr_sql(lock ? FIND_STATES " ORDER BY lead_id FOR UPDATE" : FIND_STATES, !lock, 1, types, values, NULL);
 	for (uint64 i = 0; i < n; i++)
