@@ -62,7 +62,6 @@ static const char *timezone_of(const char *name);
 static void hash_in(uint64 value);
 static LrPer per_of(const char *name);
 static int	compare_int(const void *a, const void *b);
-static int	compare_cap(const LrCap *cap, int owner_id, int pool_id);
 static void window_of(LrPer per, const char *timezone, TimestampTz at, LrCounterKey *key);
 
 /* Returns the caps of an owner (pool_id 0), of an owner as a member of a pool, or of a pool (owner_id 0); good for the transaction. */
@@ -77,13 +76,13 @@ lr_caps_of(int owner_id, int pool_id, int *n)
 	{
 		int			middle = (low + high) / 2;
 
-		if (compare_cap(&all->caps[middle], owner_id, pool_id) < 0)
+		if (lr_compare_scope(all->caps[middle].owner_id, all->caps[middle].pool_id, owner_id, pool_id) < 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	*n = 0;
-	while (low + *n < all->ncaps && compare_cap(&all->caps[low + *n], owner_id, pool_id) == 0)
+	while (low + *n < all->ncaps && lr_compare_scope(all->caps[low + *n].owner_id, all->caps[low + *n].pool_id, owner_id, pool_id) == 0)
 		(*n)++;
 	return &all->caps[low];
 }
@@ -186,12 +185,13 @@ compare_int(const void *a, const void *b)
 	return one < other ? -1 : one > other ? 1 : 0;
 }
 
-static int
-compare_cap(const LrCap *cap, int owner_id, int pool_id)
+/* Compares what is counted for, by owner, then pool. */
+int
+lr_compare_scope(int owner_id, int pool_id, int other_owner_id, int other_pool_id)
 {
-	if (cap->owner_id != owner_id)
-		return cap->owner_id < owner_id ? -1 : 1;
-	return cap->pool_id < pool_id ? -1 : cap->pool_id > pool_id ? 1 : 0;
+	if (owner_id != other_owner_id)
+		return owner_id < other_owner_id ? -1 : 1;
+	return pool_id < other_pool_id ? -1 : pool_id > other_pool_id ? 1 : 0;
 }
 
 /* Sets the window of a key. The latest ones are remembered: most leads of a statement ask for the same. */

@@ -115,6 +115,7 @@ extern bool lr_counter_is_mine(const LrCounter *counter);
 
 /* ---- caps.c ---- */
 extern void lr_caps_ready(void);
+extern int	lr_compare_scope(int owner_id, int pool_id, int other_owner_id, int other_pool_id);
 
 /* ---- counter_build.c ---- */
 extern void lr_counters_abandon(void);

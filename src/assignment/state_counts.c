@@ -52,7 +52,6 @@ typedef struct Count
 } Count;
 
 static int	compare_keys(const void *a, const void *b);
-static int	compare_scope(const LrCounterKey *key, int owner_id, int pool_id);
 static int	first_of(const Count *count, int owner_id, int pool_id);
 static void read_all(Count *count);
 static void read_by_owner(Count *count, Relation index);
@@ -160,15 +159,7 @@ compare_keys(const void *a, const void *b)
 	const LrCounterKey *one = *(const LrCounterKey *const *) a;
 	const LrCounterKey *other = *(const LrCounterKey *const *) b;
 
-	return compare_scope(one, other->owner_id, other->pool_id);
-}
-
-static int
-compare_scope(const LrCounterKey *key, int owner_id, int pool_id)
-{
-	if (key->owner_id != owner_id)
-		return key->owner_id < owner_id ? -1 : 1;
-	return key->pool_id < pool_id ? -1 : key->pool_id > pool_id ? 1 : 0;
+	return lr_compare_scope(one->owner_id, one->pool_id, other->owner_id, other->pool_id);
 }
 
 /* Returns the place of the first key of a pair, or where it would be. */
@@ -182,7 +173,7 @@ first_of(const Count *count, int owner_id, int pool_id)
 	{
 		int			middle = (low + high) / 2;
 
-		if (compare_scope(count->keys[middle], owner_id, pool_id) < 0)
+		if (lr_compare_scope(count->keys[middle]->owner_id, count->keys[middle]->pool_id, owner_id, pool_id) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -344,10 +335,14 @@ add(Count *count, const LrState *state, bool made, TransactionId maker, Transact
 		return;
 	for (int s = 0; s < (state->pool_id == 0 ? 2 : 3); s++)
 	{
-		for (int i = first_of(count, scopes[s][0], scopes[s][1]); i < count->n && compare_scope(count->keys[i], scopes[s][0], scopes[s][1]) == 0; i++)
+		for (int i = first_of(count, scopes[s][0], scopes[s][1]); i < count->n; i++)
 		{
-			int64		amount = lr_state_counts(count->keys[i], state);
+			const LrCounterKey *key = count->keys[i];
+			int64		amount;
 
+			if (lr_compare_scope(key->owner_id, key->pool_id, scopes[s][0], scopes[s][1]) != 0)
+				break;
+			amount = lr_state_counts(key, state);
 			if (amount == 0)
 				continue;
 			if (made)

@@ -56,6 +56,7 @@ static LrColumn *column_of(const LrAnalysis *analysis, int fact);
 static void link_casts(LrAnalysis *analysis);
 static void link_members(LrAnalysis *analysis);
 static const LrSet *between_points(const LrColumn *column);
+static bool find_columns(const LrAnalysis *analysis, const int *facts, int n, LrColumn **columns);
 static void link_contact(LrAnalysis *analysis);
 static void link_compliance(LrAnalysis *analysis);
 static void link_account(LrAnalysis *analysis);
@@ -341,6 +342,20 @@ link_members(LrAnalysis *analysis)
 	}
 }
 
+/* Finds the columns of facts that a step ties together, NULL for those that nobody asks for; returns whether there are two at least. */
+static bool
+find_columns(const LrAnalysis *analysis, const int *facts, int n, LrColumn **columns)
+{
+	int			used = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		columns[i] = column_of(analysis, facts[i]);
+		used += columns[i] != NULL;
+	}
+	return used >= 2;
+}
+
 /* The status follows from what is known of mail and phone (validate_contact.c). */
 static void
 link_contact(LrAnalysis *analysis)
@@ -348,14 +363,8 @@ link_contact(LrAnalysis *analysis)
 	static const int facts[] = {LR_CONTACT_STATUS, LR_CONTACT_EMAIL, LR_CONTACT_EMAIL_KIND, LR_CONTACT_PHONE, LR_CONTACT_ROLE};
 	LrColumn   *columns[lengthof(facts)];
 	List	   *combinations = NIL;
-	int			used = 0;
 
-	for (int i = 0; i < (int) lengthof(facts); i++)
-	{
-		columns[i] = column_of(analysis, facts[i]);
-		used += columns[i] != NULL;
-	}
-	if (used < 2)
+	if (!find_columns(analysis, facts, lengthof(facts), columns))
 		return;
 	/* what is shown first is what a lead should be like */
 	for (int m = 0; m < 5; m++)
@@ -422,14 +431,8 @@ link_account(LrAnalysis *analysis)
 	static const int facts[] = {LR_ACCOUNT_STATUS, LR_ACCOUNT_ID, LR_ACCOUNT_TYPE, LR_ACCOUNT_MATCH, LR_ACCOUNT_CONFIDENCE, LR_ACCOUNT_OPEN_OPPORTUNITY};
 	LrColumn   *columns[lengthof(facts)];
 	List	   *combinations = NIL;
-	int			used = 0;
 
-	for (int i = 0; i < (int) lengthof(facts); i++)
-	{
-		columns[i] = column_of(analysis, facts[i]);
-		used += columns[i] != NULL;
-	}
-	if (used < 2)
+	if (!find_columns(analysis, facts, lengthof(facts), columns))
 		return;
 	for (int i = 0; i < (int) lengthof(account_statuses) + 1; i++)
 	{
