@@ -14,6 +14,14 @@ CREATE TABLE leadroute.agents (
     state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'deprecated', 'retired')),
     region text,
     description text NOT NULL DEFAULT '',
+    inputs text[] CHECK (array_position(inputs, NULL) IS NULL),
+    processor text,
+    keeps_state boolean NOT NULL DEFAULT false,
+    max_concurrent integer CHECK (max_concurrent > 0),
+    max_per_second real CHECK (max_per_second > 0),
+    breaker_failures integer NOT NULL DEFAULT 5 CHECK (breaker_failures > 0),
+    breaker_cooldown interval NOT NULL DEFAULT '30 seconds' CHECK (breaker_cooldown > interval '0'),
+    breaker_probes integer NOT NULL DEFAULT 1 CHECK (breaker_probes > 0),
     registered_at timestamptz NOT NULL DEFAULT now(),
     registered_by name NOT NULL DEFAULT session_user,
     UNIQUE (name, version),
@@ -28,7 +36,15 @@ COMMENT ON COLUMN leadroute.agents.owner IS 'The role an SQL agent runs as: the 
 COMMENT ON COLUMN leadroute.agents.state IS 'active; deprecated (versions that name it go on, new ones are refused); retired (its steps fail).';
 COMMENT ON COLUMN leadroute.agents.agent_id IS 'Below 1000: built in.';
 COMMENT ON COLUMN leadroute.agents.name IS 'Together with the version, unique.';
-COMMENT ON COLUMN leadroute.agents.region IS 'For readers of the registry: nothing in this version acts on it.';
+COMMENT ON COLUMN leadroute.agents.region IS 'Where an external agent processes what it is given, a name such as eu; null: unknown. Steps may forbid regions.';
+COMMENT ON COLUMN leadroute.agents.inputs IS 'What it is given: attributes ("attributes.key" for one key), and capabilities of earlier steps. Null: everything (SQL agents only).';
+COMMENT ON COLUMN leadroute.agents.processor IS 'Who runs an external agent, such as a company''s name; for readers of the registry.';
+COMMENT ON COLUMN leadroute.agents.keeps_state IS 'Its output may depend on what it was asked before: unless it says which version of its state answered, its step is marked as not recomputable.';
+COMMENT ON COLUMN leadroute.agents.max_concurrent IS 'How many tasks it may have in hand at a time; null: any number.';
+COMMENT ON COLUMN leadroute.agents.max_per_second IS 'How many tasks a second it is given at most, in the mean over some seconds; null: any number.';
+COMMENT ON COLUMN leadroute.agents.breaker_failures IS 'Failures in a row that open its circuit breaker.';
+COMMENT ON COLUMN leadroute.agents.breaker_cooldown IS 'How long the breaker stays open before it lets probes through.';
+COMMENT ON COLUMN leadroute.agents.breaker_probes IS 'Tasks let through by a half-open breaker; when all of them succeed it closes.';
 COMMENT ON COLUMN leadroute.agents.registered_by IS 'The session''s user.';
 CREATE TRIGGER configuration_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leadroute.agents
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.configuration_changed();
@@ -40,6 +56,9 @@ INSERT INTO leadroute.agents (agent_id, name, version, capabilities, kind, descr
     (4, 'computeLeadScore', '1', '{computeLeadScore}', 'builtin', 'Points by a scorecard, with the reason for every point.'),
     (5, 'assignOwner', '1', '{assignOwner}', 'builtin', 'The first rule that holds chooses a pool, the pool rotates.'),
     (6, 'matchAccount', '1', '{matchAccount}', 'builtin', 'Which of the team''s accounts the lead belongs to, with all candidates, and who works it.');
+-- Stands for whoever will offer the capability: an external step can be published before its agent is registered.
+INSERT INTO leadroute.agents (agent_id, name, version, capabilities, kind, inputs, description) VALUES
+    (99, 'anybody', '1', '{anything}', 'external', '{}', 'Any external agent that offers the capability of the step; it is given the inputs that it declared.');
 
 CREATE FUNCTION leadroute.register_agent(name text, version text, capabilities text[], function regprocedure, description text DEFAULT '') RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_register_agent';

@@ -56,6 +56,7 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_POLICY_TRIALS] = "policy_trials",
 	[LR_TABLE_TRIAL_TALLIES] = "trial_tallies",
 	[LR_TABLE_FEATURE_FLAGS] = "feature_flags",
+	[LR_TABLE_TASKS] = "tasks",
 };
 
 bool		lr_configuration_changing = false;

@@ -9,6 +9,7 @@
 #include "assignment/assignment.h"
 #include "intake/intake.h"
 #include "policy/policy.h"
+#include "workers/workers.h"
 #include "writer.h"
 
 
@@ -28,6 +29,7 @@ _PG_init(void)
 	lr_writer_init();
 	lr_readings_init();
 	lr_counters_init();
+	lr_workers_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

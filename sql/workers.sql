@@ -1,0 +1,96 @@
+-- workers: what waits for somebody outside of the inserting transaction: queues, tasks, and how each step is to be tried.
+
+CREATE SEQUENCE leadroute.task_queue_ids AS integer;
+COMMENT ON SEQUENCE leadroute.task_queue_ids IS 'Ids of task queues.';
+CREATE TABLE leadroute.task_queues (
+    queue_id integer PRIMARY KEY DEFAULT nextval('leadroute.task_queue_ids'),
+    name text NOT NULL,
+    capability text NOT NULL,
+    agent_id integer NOT NULL,
+    priority smallint NOT NULL DEFAULT 0,
+    external boolean NOT NULL,
+    UNIQUE (name, capability, agent_id, priority)
+);
+COMMENT ON TABLE leadroute.task_queues IS 'Queues of tasks: one for each name, capability, agent version and priority that a published policy version uses. Made by publishing.';
+COMMENT ON COLUMN leadroute.task_queues.name IS 'The member queue of the step; its capability, if it names none.';
+COMMENT ON COLUMN leadroute.task_queues.capability IS 'The work that its tasks ask for.';
+COMMENT ON COLUMN leadroute.task_queues.agent_id IS 'The agent version that does them: see agents. 99: any external agent that offers the capability.';
+COMMENT ON COLUMN leadroute.task_queues.priority IS 'Tasks of a higher priority are given out first.';
+COMMENT ON COLUMN leadroute.task_queues.external IS 'Whether agents outside claim its tasks; otherwise executors run them.';
+
+CREATE TABLE leadroute.policy_steps (
+    policy_version_id integer NOT NULL,
+    step_no smallint NOT NULL,
+    capability text NOT NULL,
+    agent_id integer NOT NULL,
+    queue_id integer NOT NULL,
+    attempts integer NOT NULL,
+    wait interval NOT NULL,
+    factor double precision NOT NULL,
+    ceiling interval NOT NULL,
+    jitter double precision NOT NULL,
+    not_on text[] NOT NULL,
+    schedule_to_start interval,
+    start_to_close interval,
+    schedule_to_close interval,
+    heartbeat interval,
+    fallback jsonb,
+    fallback_queue_id integer,
+    PRIMARY KEY (policy_version_id, step_no)
+);
+COMMENT ON TABLE leadroute.policy_steps IS 'Steps of published policy versions that run outside of the inserting transaction: how they are queued, tried again and given up. Derived from the document when it is published.';
+COMMENT ON COLUMN leadroute.policy_steps.step_no IS 'Place in the policy document, from 1.';
+COMMENT ON COLUMN leadroute.policy_steps.agent_id IS 'The agent version that the policy version pinned: see agents.';
+COMMENT ON COLUMN leadroute.policy_steps.queue_id IS 'Where its tasks wait: see task_queues.';
+COMMENT ON COLUMN leadroute.policy_steps.attempts IS 'How often a task is tried, the first time included.';
+COMMENT ON COLUMN leadroute.policy_steps.wait IS 'Between the first failure and the next attempt.';
+COMMENT ON COLUMN leadroute.policy_steps.factor IS 'By which the wait grows from attempt to attempt.';
+COMMENT ON COLUMN leadroute.policy_steps.ceiling IS 'The longest wait.';
+COMMENT ON COLUMN leadroute.policy_steps.jitter IS 'The part of a wait, 0 to 1, that is left to chance: by a hash of run, step and attempt, so that it can be computed again.';
+COMMENT ON COLUMN leadroute.policy_steps.not_on IS 'Errors that are not tried again: SQLSTATEs and codes of agents.';
+COMMENT ON COLUMN leadroute.policy_steps.schedule_to_start IS 'How long a task may wait for an agent; null: any time.';
+COMMENT ON COLUMN leadroute.policy_steps.start_to_close IS 'How long one attempt may take; null: any time.';
+COMMENT ON COLUMN leadroute.policy_steps.schedule_to_close IS 'How long all attempts may take together; null: any time.';
+COMMENT ON COLUMN leadroute.policy_steps.heartbeat IS 'How long an agent may be silent; null: as long as its lease.';
+COMMENT ON COLUMN leadroute.policy_steps.fallback IS 'What takes the place of a step that failed for good: {"agent": …}, {"output": …} or {"skip": true}; null: nothing.';
+COMMENT ON COLUMN leadroute.policy_steps.fallback_queue_id IS 'Where tasks of the fallback agent wait; null unless fallback names one.';
+
+-- A task leaves when it is done: the record of the run keeps what became of it. So the table is as small as what waits.
+CREATE TABLE leadroute.tasks (
+    run_id bigint NOT NULL,
+    lead_id bigint NOT NULL,
+    place bigint NOT NULL,
+    scheduled_at timestamptz NOT NULL,
+    wake_at timestamptz,
+    started_at timestamptz,
+    token bigint,
+    policy_version_id integer NOT NULL,
+    queue_id integer,
+    step_no smallint NOT NULL,
+    attempt smallint NOT NULL DEFAULT 0,
+    state "char" NOT NULL,
+    holder text,
+    traceparent text,
+    inputs jsonb,
+    history jsonb,
+    PRIMARY KEY (run_id, step_no)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+CREATE INDEX tasks_queued ON leadroute.tasks (queue_id, place) WHERE state = 'q';
+CREATE INDEX tasks_wake_at ON leadroute.tasks (wake_at) WHERE wake_at IS NOT NULL;
+COMMENT ON TABLE leadroute.tasks IS 'What runs wait for: steps to be done by executors and agents outside, holds, and reviews by people.';
+COMMENT ON COLUMN leadroute.tasks.run_id IS 'The run that waits. With step_no it names the task: run_id/step_no is its id, and the same on every attempt.';
+COMMENT ON COLUMN leadroute.tasks.lead_id IS 'The run''s lead.';
+COMMENT ON COLUMN leadroute.tasks.place IS 'Place in its queue, microseconds since 2000: when it was queued, or queued again.';
+COMMENT ON COLUMN leadroute.tasks.scheduled_at IS 'When it was first queued.';
+COMMENT ON COLUMN leadroute.tasks.wake_at IS 'When something is due, whatever happens: the end of a lease, a retry, a time-out, the end of a hold; null if nothing is.';
+COMMENT ON COLUMN leadroute.tasks.started_at IS 'When the attempt in hand began; null if none is.';
+COMMENT ON COLUMN leadroute.tasks.token IS 'What the holder has to show; a new one with every claim. Null while nobody holds it.';
+COMMENT ON COLUMN leadroute.tasks.policy_version_id IS 'The version that the run goes through.';
+COMMENT ON COLUMN leadroute.tasks.queue_id IS 'Where it waits: see task_queues; null for holds and reviews.';
+COMMENT ON COLUMN leadroute.tasks.step_no IS 'Place of the step in the policy document, from 1.';
+COMMENT ON COLUMN leadroute.tasks.attempt IS 'How often it was begun.';
+COMMENT ON COLUMN leadroute.tasks.state IS 'q queued, c claimed, r waits to be tried again, h held until attributes arrive, v for review by a person.';
+COMMENT ON COLUMN leadroute.tasks.holder IS 'Who claimed it, as it calls itself; null while nobody holds it.';
+COMMENT ON COLUMN leadroute.tasks.traceparent IS 'That of the lead, where it is plain; otherwise null.';
+COMMENT ON COLUMN leadroute.tasks.inputs IS 'What the agent is given, where all of it is plain; null: it is read from the lead when the task is claimed.';
+COMMENT ON COLUMN leadroute.tasks.history IS 'Attempts that failed, an array of objects; null: none.';

@@ -1,0 +1,24 @@
+/*
+ * workers.h: what waits for somebody outside of the inserting transaction, and who sees to it.
+ */
+#ifndef LR_WORKERS_H
+#define LR_WORKERS_H
+
+#include "leadroute.h"
+
+/* What a transaction leaves behind for the workers of its database. */
+typedef enum LrNotice
+{
+	LR_NOTICE_WORK = 1,			/* tasks for executors */
+	LR_NOTICE_TASKS = 2,		/* tasks for agents outside */
+	LR_NOTICE_TIMERS = 4		/* something is due at a new moment */
+} LrNotice;
+
+/* notice.c */
+extern void lr_workers_init(void);
+extern void lr_workers_notice(int what);
+
+/* work.c */
+extern int	lr_work(int max);
+
+#endif
