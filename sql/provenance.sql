@@ -161,10 +161,10 @@ COMMENT ON FUNCTION leadroute.entry_evidence(bytea, integer) IS
 
 CREATE FUNCTION leadroute.entry_steps(evidence bytea, policy_version_id integer)
     RETURNS TABLE (step_no integer, capability text, agent text, agent_version text, model text, status text, sqlstate text, place text,
-                   input_digest text, output jsonb, confidence real, duration_us real)
+                   input_digest text, output jsonb, confidence real, duration_us real, attempts jsonb)
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED ROWS 5 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_steps';
 COMMENT ON FUNCTION leadroute.entry_steps(bytea, integer) IS
-    'Unfolds the steps of an entry, a row each. policy_version_id: that of the entry. status: done, failed, skipped. sqlstate and place: of a failure. input_digest: SHA-256, in hex, over what the record holds of the step''s inputs. output: what the agent gave. confidence: 0 to 1. duration_us: microseconds. Raises XX001 if it is damaged.';
+    'Unfolds the steps of an entry, a row each. policy_version_id: that of the entry. status: done, failed, skipped, waiting (for an executor, an agent outside, or attributes), blocked (by steps before it that wait). sqlstate and place: of a failure. input_digest: SHA-256, in hex, over what the record holds of the step''s inputs. output: what the agent gave. confidence: 0 to 1. duration_us: microseconds. attempts: of a step that was done outside of the transaction, an object: who did it (by), the attempts that failed, the fallback, the model, telemetry; of a step that is held, until when. Raises XX001 if it is damaged.';
 
 CREATE FUNCTION leadroute.entry_tier(evidence bytea, policy_version_id integer) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_tier';
@@ -220,15 +220,17 @@ COMMENT ON COLUMN leadroute.decisions.tzdata IS 'Of the environment: the release
 
 CREATE VIEW leadroute.provenance AS
     SELECT e.run_id AS decision_id, e.lead_id, e.as_of, s.step_no, s.capability, s.agent, s.agent_version, s.model, s.status, s.sqlstate, s.place,
-           s.input_digest, s.output, s.confidence, s.duration_us
+           s.input_digest, s.output, s.confidence, s.duration_us, e.entry_no, s.attempts
     FROM leadroute.entries e, LATERAL leadroute.entry_steps(e.evidence, e.policy_version_id) s;
-COMMENT ON VIEW leadroute.provenance IS 'Every step of every run, a row each: which agent version read what and gave what.';
+COMMENT ON VIEW leadroute.provenance IS 'Every step of every entry of the record, a row each: which agent version read what and gave what. A run that waited has several entries.';
 COMMENT ON COLUMN leadroute.provenance.decision_id IS 'The run''s id.';
 COMMENT ON COLUMN leadroute.provenance.as_of IS 'The moment of the decision.';
 COMMENT ON COLUMN leadroute.provenance.step_no IS 'Place in the policy, from 1.';
 COMMENT ON COLUMN leadroute.provenance.agent IS 'The agent''s name in the registry.';
 COMMENT ON COLUMN leadroute.provenance.model IS 'The document that the step used, as name@version; null if it uses none.';
-COMMENT ON COLUMN leadroute.provenance.status IS 'done, failed, or skipped (the run had ended, a step that it needs was not done, or its flag was off).';
+COMMENT ON COLUMN leadroute.provenance.status IS 'done, failed, skipped (the run had ended, a step that it needs was not done, its flag was off, or its condition did not hold), waiting, or blocked by steps that wait.';
+COMMENT ON COLUMN leadroute.provenance.entry_no IS 'Which entry of the run, from 1; the last one is the decision.';
+COMMENT ON COLUMN leadroute.provenance.attempts IS 'Of a step that was done outside of the transaction: who did it, attempts that failed, fallback, model, telemetry; otherwise null.';
 COMMENT ON COLUMN leadroute.provenance.sqlstate IS 'Of a failure: what was raised.';
 COMMENT ON COLUMN leadroute.provenance.place IS 'Of a failure: what raised it, a code or a name of the policy''s.';
 COMMENT ON COLUMN leadroute.provenance.input_digest IS 'SHA-256, in hex, over what the record holds of the step''s inputs; null of a skipped step.';

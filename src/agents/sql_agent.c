@@ -31,19 +31,31 @@ typedef struct Call
 } Call;
 
 static void call(void *argument);
-static Jsonb *input_of(const LrRun *run, const LrStep *step);
+static bool is_given(const LrStep *step, const char *name);
+static Datum chosen_members(const LrRun *run, const LrStep *step);
 static void append_fact(StringInfo json, const LrRun *run, int fact, const char *name, bool *first);
 
 /* Runs the step's function for one lead. */
 void
 lr_sql_agent_run(LrStep *step, LrRun *run)
 {
+	int			sqlstate;
+	const char *place;
+
+	if (!lr_sql_agent_try(step, run, &sqlstate, &place))
+		lr_run_fail(run, step, sqlstate, place);
+}
+
+/* Runs the step's function for one lead, and gives the output; false if it failed. */
+bool
+lr_sql_agent_try(LrStep *step, LrRun *run, int *sqlstate, const char **place)
+{
 	Call		work = {.step = step,.run = run,.isnull = true};
 	FmgrInfo	again;
 	bool		running = step->agent->running;
 	volatile bool done = false;
-	int			sqlstate = 0;
 
+	*place = NULL;
 	/* a function of language SQL keeps its state where it was looked up: one that comes back to itself needs another place */
 	if (step->agent->running)
 		fmgr_info_cxt(step->agent->function.fn_oid, &again, CurrentMemoryContext);
@@ -51,7 +63,7 @@ lr_sql_agent_run(LrStep *step, LrRun *run)
 	step->agent->running = true;
 	PG_TRY();
 	{
-		done = lr_guard(call, &work, &sqlstate);
+		done = lr_guard(call, &work, sqlstate);
 	}
 	PG_FINALLY();
 	{
@@ -59,11 +71,15 @@ lr_sql_agent_run(LrStep *step, LrRun *run)
 	}
 	PG_END_TRY();
 	if (!done)
-		lr_run_fail(run, step, sqlstate, NULL);
-	else if (work.isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(work.result)))
-		lr_run_fail(run, step, ERRCODE_INVALID_PARAMETER_VALUE, "output_not_an_object");
-	else
-		lr_run_set(run, step->first_fact, work.result);
+		return false;
+	if (work.isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(work.result)))
+	{
+		*sqlstate = ERRCODE_INVALID_PARAMETER_VALUE;
+		*place = "output_not_an_object";
+		return false;
+	}
+	lr_run_set(run, step->first_fact, work.result);
+	return true;
 }
 
 static void
@@ -83,7 +99,7 @@ call(void *argument)
 	if (work->run->batch->evaluating)
 		lr_read_only_enter();
 	InitFunctionCallInfoData(*fcinfo, work->function, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = JsonbPGetDatum(input_of(work->run, work->step));
+	fcinfo->args[0].value = JsonbPGetDatum(lr_agent_input(work->run, work->step));
 	fcinfo->args[0].isnull = false;
 	pgstat_init_function_usage(fcinfo, &usage);
 	work->result = FunctionCallInvoke(fcinfo);
@@ -94,8 +110,9 @@ call(void *argument)
 	SetUserIdAndSecContext(identity.user, identity.context);
 }
 
-static Jsonb *
-input_of(const LrRun *run, const LrStep *step)
+/* Makes what an agent is given of a lead: what it declared, otherwise everything that is known. */
+Jsonb *
+lr_agent_input(const LrRun *run, const LrStep *step)
 {
 	const LrPolicy *policy = run->batch->policy;
 	StringInfoData json;
@@ -104,12 +121,21 @@ input_of(const LrRun *run, const LrStep *step)
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	for (int i = 0; i <= LR_AS_OF; i++)
-		append_fact(&json, run, i, lr_facts[i].name, &first);
+	{
+		if (i == LR_ATTRIBUTES && step->agent->declares && !step->reads_all_keys && step->keys != NIL && !run->isnull[i])
+		{
+			appendStringInfo(&json, "%s\"attributes\": ", first ? "" : ", ");
+			lr_fact_to_json(&json, i, chosen_members(run, step));
+			first = false;
+		}
+		else if (is_given(step, lr_facts[i].name))
+			append_fact(&json, run, i, lr_facts[i].name, &first);
+	}
 	for (int s = 0; s < step->number; s++)
 	{
 		const LrStep *earlier = &policy->steps[s];
 
-		if (run->steps[s].status != LR_STEP_DONE || (earlier->nfacts == 0))
+		if (run->steps[s].status != LR_STEP_DONE || (earlier->nfacts == 0) || !(step->agent->declares ? is_given(step, earlier->capability) : bms_is_member(earlier->first_fact, step->reads)))
 			continue;
 		if (earlier->builtin == NULL)
 		{
@@ -125,6 +151,47 @@ input_of(const LrRun *run, const LrStep *step)
 	}
 	appendStringInfoChar(&json, '}');
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+/* Tells whether a step's agent is given an attribute, or the outputs of a capability: who declares nothing is given all. */
+static bool
+is_given(const LrStep *step, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, step->agent->inputs)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return !step->agent->declares;
+}
+
+/* Returns an object of those members of attributes that a step's agent declared. */
+static Datum
+chosen_members(const LrRun *run, const LrStep *step)
+{
+	Jsonb	   *jsonb = DatumGetJsonbP(run->values[LR_ATTRIBUTES]);
+	StringInfoData json;
+	ListCell   *cell;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	foreach(cell, step->keys)
+	{
+		JsonbValue	buffer;
+		JsonbValue *value = JB_ROOT_IS_OBJECT(jsonb) ? getKeyJsonValueFromContainer(&jsonb->root, lfirst(cell), strlen(lfirst(cell)), &buffer) : NULL;
+		Jsonb	   *member;
+
+		if (value == NULL)
+			continue;
+		member = JsonbValueToJsonb(value);
+		appendStringInfoString(&json, json.len > 1 ? ", " : "");
+		escape_json(&json, lfirst(cell));
+		appendStringInfo(&json, ": %s", JsonbToCString(NULL, &member->root, VARSIZE(member)));
+	}
+	appendStringInfoChar(&json, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
 static void

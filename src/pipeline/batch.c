@@ -29,7 +29,7 @@ static void run_guarded(LrBatch *batch, LrStep *step);
 static void run_leads(void *argument);
 static void run_lead(LrStep *step, LrRun *run);
 static void clear_result(const LrStep *step, LrRun *run);
-static void end_run(LrRun *run, LrOutcome outcome, const char *reason);
+static bool is_for(LrStep *step, LrRun *run);
 static void quarantine_unreadable(LrRun *run);
 
 /* Prepares an empty batch, in the current memory context. */
@@ -94,7 +94,7 @@ lr_batch_run(LrBatch *batch)
 	instr_time	end;
 
 	INSTR_TIME_SET_CURRENT(start);
-	if (!batch->verifying)
+	if (!batch->verifying && !batch->continuing)
 		lr_flags_evaluate(batch);
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -106,10 +106,7 @@ lr_batch_run(LrBatch *batch)
 	for (int s = 0; s < policy->nsteps; s++)
 		run_step(batch, &policy->steps[s]);
 	for (int i = 0; i < batch->n; i++)
-	{
-		if (!batch->runs[i].ended)
-			end_run(&batch->runs[i], LR_NO_RULE, "no_step_assigns");
-	}
+		lr_run_finish(&batch->runs[i]);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	batch->total_duration = INSTR_TIME_GET_MICROSEC(end) / (float) Max(batch->n, 1);
@@ -237,7 +234,12 @@ lr_step_run(LrStep *step, LrRun *run)
 
 	if (unlikely(run->batch->instead != NULL) && run->batch->instead(step, run))
 		return;
-	if (!lr_step_wanted(step, run))
+	if (unlikely(step->waits_for != NULL) && lr_step_blocked(step, run))
+	{
+		result->status = LR_STEP_BLOCKED;
+		return;
+	}
+	if (!lr_step_wanted(step, run) || !is_for(step, run) || (step->hold_until && lr_step_held(step, run)))
 		return;
 	result->status = LR_STEP_DONE;
 	if (step->agent->retired)
@@ -246,21 +248,40 @@ lr_step_run(LrStep *step, LrRun *run)
 		lr_run_fail(run, step, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "agent_changed");
 	else if (step->builtin)
 		step->builtin->run(step, run);
-	else
+	else if (step->mode == LR_IN_TRANSACTION || !lr_step_asks(step, run))
 		lr_sql_agent_run(step, run);
+}
+
+/* Tells whether the step's condition holds for the lead; one that raises fails the step. */
+static bool
+is_for(LrStep *step, LrRun *run)
+{
+	LrConditionError error;
+	LrTruth		truth;
+
+	if (likely(step->when == NULL))
+		return true;
+	truth = lr_condition_evaluate(step->when, run->batch->policy->evaluator, run->values, run->isnull, &error);
+	if (truth == LR_ERROR)
+		lr_run_fail(run, step, error.sqlstate, "when");
+	return truth == LR_TRUE;
 }
 
 /* Ends the run if one of the step's stop conditions holds. */
 void
 lr_run_apply_stops(LrStep *step, LrRun *run)
 {
+	/* who is not sure enough leaves it to a person */
+	if (step->review_below > 0 && run->steps[step->number].status == LR_STEP_DONE &&
+		lr_step_confidence(step, run->values[step->first_fact]) < step->review_below)
+		lr_run_end(run, LR_PENDING, "review");
 	for (int i = 0; i < step->nstops && !run->ended && run->steps[step->number].status == LR_STEP_DONE; i++)
 	{
 		LrConditionError error;
 		LrTruth		truth = lr_condition_evaluate(step->stops[i].when, run->batch->policy->evaluator, run->values, run->isnull, &error);
 
 		if (truth == LR_TRUE)
-			end_run(run, step->stops[i].outcome, step->stops[i].reason);
+			lr_run_end(run, step->stops[i].outcome, step->stops[i].reason);
 		else if (truth == LR_ERROR)
 			lr_run_fail(run, step, error.sqlstate, psprintf("stop_when[%d]", i));
 	}
@@ -276,18 +297,45 @@ lr_step_wanted(const LrStep *step, const LrRun *run)
 		return false;
 	while ((needed = bms_next_member(step->after, needed)) >= 0)
 	{
-		if (run->steps[needed].status != LR_STEP_DONE)
-			return false;
+		bool		done = run->steps[needed].status == LR_STEP_DONE;
+
+		if (done == step->join_any)
+			return done;
 	}
-	return true;
+	return step->after == NULL || !step->join_any;
 }
 
-static void
-end_run(LrRun *run, LrOutcome outcome, const char *reason)
+/* Ends a run. */
+void
+lr_run_end(LrRun *run, LrOutcome outcome, const char *reason)
 {
 	run->ended = true;
 	run->outcome = outcome;
 	run->reason = reason;
+}
+
+/* Gives a run that came through all steps its outcome: pending while steps wait. Those of a run that ended wait no longer. */
+void
+lr_run_finish(LrRun *run)
+{
+	const LrPolicy *policy = run->batch->policy;
+	bool		waits = false;
+
+	for (int i = 0; i < policy->nsteps && policy->waits; i++)
+	{
+		if (!LR_STEP_IS_OPEN(run->steps[i].status))
+			continue;
+		waits = true;
+		if (run->ended)
+			memset(&run->steps[i], 0, sizeof(LrStepResult));
+	}
+	if (!run->ended && waits)
+	{
+		run->outcome = LR_PENDING;
+		run->reason = "waiting";
+	}
+	else if (!run->ended)
+		lr_run_end(run, LR_NO_RULE, "no_step_assigns");
 }
 
 /* An attribute that cannot be read in its type is an error of data, found before any agent ran. */
@@ -299,7 +347,7 @@ quarantine_unreadable(LrRun *run)
 				errcode(run->unreadable_sqlstate),
 				errmsg("attribute \"%s\" of a lead cannot be read", lr_facts[run->unreadable].name),
 				errhint("Set leadroute.on_error to record to quarantine such leads."));
-	end_run(run, LR_QUARANTINED, "unreadable_attribute");
+	lr_run_end(run, LR_QUARANTINED, "unreadable_attribute");
 }
 
 /* Returns the finished evidence of a run; it stays good until the batch is cleared. */
@@ -358,9 +406,19 @@ lr_run_set_texts(LrRun *run, int fact, const char *const *values, int n)
 	lr_run_set(run, fact, PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT)));
 }
 
+/* Gives a step what is known of how it was done, JSON. */
+void
+lr_run_set_detail(LrRun *run, const LrStep *step, const char *detail, int length)
+{
+	LrStepResult *result = &run->steps[step->number];
+
+	result->detail = lr_detail_make();
+	appendBinaryStringInfo(result->detail, detail, length);
+}
+
 /*
  * Marks a step failed for a lead: place says what raised, a code or a name of the policy's, never a value of the lead. The
- * lead is quarantined unless the step may be skipped, or the statement aborts if leadroute.on_error says so.
+ * lead is quarantined unless the step may be skipped, or left to a person, or the statement aborts if leadroute.on_error says so.
  */
 void
 lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place)
@@ -374,11 +432,16 @@ lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place)
 		run->isnull[step->first_fact + i] = true;
 	if (step->skip_on_error)
 		return;
+	if (step->escalates)
+	{
+		lr_run_end(run, LR_PENDING, "review");
+		return;
+	}
 	if (lr_on_error == LR_ON_ERROR_ABORT && lr_batch_acts(run->batch))
 		ereport(ERROR,
 				errcode(sqlstate),
 				errmsg("agent \"%s\" version \"%s\" failed for a lead", step->agent->name, step->agent->version),
 				place ? errdetail("At %s.", place) : 0,
 				errhint("Set leadroute.on_error to record to quarantine such leads."));
-	end_run(run, LR_QUARANTINED, "agent_failed");
+	lr_run_end(run, LR_QUARANTINED, "agent_failed");
 }

@@ -30,6 +30,8 @@ typedef struct LrLeadState
 	bool		gone;			/* its row is, or it was merged */
 	bool		merged;			/* into another lead */
 	bool		by_person;		/* a person made the decision that stands */
+	int			entry_no;		/* of the last entry of a run that waits; 0: none does */
+	int64		waiting_supersedes; /* what such a run supersedes; 0: nothing */
 } LrLeadState;
 
 /* What somebody did with a lead: a row of leadroute.lead_acts. */

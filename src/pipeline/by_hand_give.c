@@ -163,6 +163,14 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 	run->lead_id = state->lead_id;
 	run->known = run->has_state = true;
 	run->supersedes = state->run_id;
+	if (state->entry_no > 0)
+	{
+		/* it ends the run that waits, and what that asked for */
+		run->run_id = state->run_id;
+		run->entry_no = state->entry_no;
+		run->supersedes = state->waiting_supersedes;
+		run->has_tasks = true;
+	}
 	run->ended = true;
 	run->outcome = gift->outcome;
 	run->reason = gift->reason_code;

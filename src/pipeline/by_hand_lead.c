@@ -17,8 +17,10 @@
 #define STATE_QUERY "SELECT s.lead_id, s.run_id, s.source_id, s.policy_version_id, s.outcome, s.owner_id, s.pool_id, s.score, s.tier, s.reason_code," \
 	" s.accepted_at, s.responded_at, s.finished_at, s.result, s.closed_at IS NOT NULL," \
 	" EXISTS (SELECT FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.as_of = s.since AND e.cause IN ('r', 'h'))," \
-	" s.load, s.expected_value, s.response_due_at, s.since, s.closed_reason IS NOT DISTINCT FROM 'merged'" \
-	" FROM leadroute.lead_states s WHERE s.lead_id = ANY ($1) ORDER BY s.lead_id"
+	" s.load, s.expected_value, s.response_due_at, s.since, s.closed_reason IS NOT DISTINCT FROM 'merged', w.entry_no, w.supersedes" \
+	" FROM leadroute.lead_states s LEFT JOIN LATERAL (SELECT e.entry_no, e.supersedes FROM leadroute.entries e WHERE e.run_id = s.run_id AND e.as_of >= s.since" \
+	"  ORDER BY e.entry_no DESC LIMIT 1) w ON s.outcome = 'pending' AND s.reason_code = ANY ('{waiting,review,paused}')" \
+	" WHERE s.lead_id = ANY ($1) ORDER BY s.lead_id"
 
 static void read_state(uint64 row, LrLeadState *state);
 static TimestampTz moment_of(uint64 row, int column);
@@ -136,6 +138,9 @@ read_state(uint64 row, LrLeadState *state)
 	state->response_due_at = moment_of(row, 19);
 	state->since = moment_of(row, 20);
 	state->merged = DatumGetBool(lr_sql_datum(row, 21, &isnull));
+	state->entry_no = DatumGetInt16(lr_sql_datum(row, 22, &isnull));
+	state->entry_no = isnull ? 0 : state->entry_no;
+	state->waiting_supersedes = lr_sql_int64(row, 23, 0);
 }
 
 static TimestampTz

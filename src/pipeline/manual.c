@@ -344,7 +344,7 @@ is_decided(const LrSource *source, TupleTableSlot *slot)
 		return false;
 	lr_sql_begin(&identity);
 	decided = lr_sql_kept(LR_PLAN_DECIDED, "SELECT FROM leadroute.lead_states WHERE lead_id = $1"
-						  " AND ((outcome <> 'pending' OR reason_code = 'overflow') AND closed_at IS NULL OR closed_reason = 'merged')",
+						  " AND ((outcome <> 'pending' OR reason_code = ANY ('{overflow,waiting,review,paused}')) AND closed_at IS NULL OR closed_reason = 'merged')",
 						  1, types, values, NULL) > 0;
 	lr_sql_end(&identity);
 	return decided;

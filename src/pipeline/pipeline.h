@@ -23,15 +23,22 @@ typedef enum LrStepStatus
 {
 	LR_STEP_SKIPPED,
 	LR_STEP_DONE,
-	LR_STEP_FAILED
+	LR_STEP_FAILED,
+	LR_STEP_WAITING,			/* for an executor, an agent outside, or attributes */
+	LR_STEP_BLOCKED				/* by steps before it that wait */
 } LrStepStatus;
+
+#define LR_STEP_IS_OPEN(status) ((status) == LR_STEP_WAITING || (status) == LR_STEP_BLOCKED)
 
 typedef struct LrStepResult
 {
 	LrStepStatus status;
 	int			sqlstate;		/* of a failure */
 	const char *place;			/* of a failure: what raised, a code, never a value; or NULL */
-	StringInfo	detail;			/* the agent's own evidence, or NULL */
+	StringInfo	detail;			/* the agent's own evidence; of one that is not ours what is known of its attempts, JSON; or NULL */
+	bool		asked;			/* it waits, and a task for it has to be made */
+	bool		by_fallback;	/* the task is for the fallback agent */
+	TimestampTz held_until;		/* of a step that is held */
 } LrStepResult;
 
 /* One lead going through one policy version. */
@@ -100,6 +107,10 @@ typedef struct LrRun
 	bool		merged;			/* into another lead, which is routed in its place */
 	bool		finished;		/* the lead is closed, won or lost: its decision stands until it is reopened */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
+	bool		in_hand;		/* its lead waits in the middle of a run */
+	bool		has_tasks;		/* tasks may be left, of this run that goes on or of the one that it supersedes */
+	int			entry_no;		/* of the entry before, if the run goes on; 0: it begins */
+	struct LrContinued *continued;	/* what is on record of it; NULL: it begins */
 
 	void	   *evaluation;		/* of who decides without writing */
 } LrRun;
@@ -123,6 +134,7 @@ typedef struct LrBatch
 	bool		evaluating;		/* to see what would come out: nothing is drawn or written, and agents cannot write either */
 	bool		unrecorded;		/* no evidence is made */
 	bool		linear;			/* rules are tried one after the other, without the index */
+	bool		continuing;		/* runs that waited; their flags are those that they had */
 	bool		(*instead) (LrStep *step, LrRun *run);	/* does a step in another way, if it returns true; or NULL */
 	int			n;
 	int			allocated;
@@ -141,6 +153,7 @@ extern void lr_batch_clear(LrBatch *batch);
 extern void lr_step_run(LrStep *step, LrRun *run);
 extern void lr_run_apply_stops(LrStep *step, LrRun *run);
 extern bool lr_step_wanted(const LrStep *step, const LrRun *run);
+extern void lr_run_finish(LrRun *run);
 
 extern bool lr_batch_acts(const LrBatch *batch);
 extern bytea *lr_run_evidence(const LrRun *run);
@@ -150,7 +163,9 @@ extern StringInfo lr_detail_make(void);
 extern void lr_run_set_text(LrRun *run, int fact, const char *value);
 extern void lr_run_set_texts(LrRun *run, int fact, const char *const *values, int n);
 extern void lr_run_set(LrRun *run, int fact, Datum value);
+extern void lr_run_set_detail(LrRun *run, const LrStep *step, const char *detail, int length);
 extern void lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place);
+extern void lr_run_end(LrRun *run, LrOutcome outcome, const char *reason);
 
 /* routing.c: from rows to decisions, in sets */
 typedef struct LrRouting LrRouting;
@@ -178,5 +193,48 @@ typedef struct LrByIds
 } LrByIds;
 
 extern void lr_route_by_ids(const int64 *lead_ids, int n, const LrByIds *how);
+
+/* waiting.c: steps that wait, and their tasks */
+struct LrRecorder;
+
+#define LR_ERRCODE_STALE MAKE_SQLSTATE('L', 'R', '0', '0', '1')
+#define LR_ERRCODE_REGION MAKE_SQLSTATE('L', 'R', '0', '1', '3')
+
+extern bool lr_step_blocked(const LrStep *step, const LrRun *run);
+extern bool lr_step_held(LrStep *step, LrRun *run);
+extern bool lr_step_asks(LrStep *step, LrRun *run);
+extern void lr_step_give_up(LrStep *step, LrRun *run, int sqlstate, const char *place);
+extern void lr_step_fail(LrStep *step, LrRun *run, int sqlstate, const char *place);
+extern double lr_step_confidence(const LrStep *step, Datum output);
+extern double lr_run_confidence(const LrRun *run);
+extern void lr_tasks_write(struct LrRecorder *recorder, LrBatch *batch);
+extern void lr_tasks_remove(const LrBatch *batch);
+
+/* going_on.c: runs that waited go on */
+typedef struct LrContinuation
+{
+	int64		run_id;
+	int64		lead_id;
+	int			step;			/* whose result this is; -1: no result, just have a look */
+	bool		execute;		/* an executor has it: the step is done now */
+	bool		failed;			/* for good; of one that is executed: this time */
+	int			sqlstate;
+	const char *place;			/* or NULL */
+	Datum		output;			/* jsonb; 0 if it failed */
+	const char *detail;			/* JSON; or NULL */
+	int			detail_length;
+	bool		taken;			/* the result is in the run's record, or nobody wants it any more */
+} LrContinuation;
+
+typedef struct LrGoingOn
+{
+	char		cause;			/* as in leadroute.entries; 0: that of the run */
+	bool		locked;			/* the states are */
+	bool		skip_locked;	/* leave out runs that somebody else has in hand */
+	LrRunDone	done;
+	void	   *argument;
+} LrGoingOn;
+
+extern int64 lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how);
 
 #endif

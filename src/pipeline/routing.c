@@ -60,6 +60,7 @@ static void finish_rows(LrRouting *routing);
 static void find_lead_ids(LrRouting *routing);
 static void route_rows(LrRouting *routing);
 static void leave_out_merged(LrBatch *batch);
+static void go_on(LrRouting *routing);
 static void begin_trial(LrRouting *routing);
 static void divide(LrRouting *routing);
 static void add_to_candidate(LrBatch *candidate, const LrRun *run, int place);
@@ -294,6 +295,7 @@ route_rows(LrRouting *routing)
 	{
 		lr_find_states(batch, !routing->dry);
 		leave_out_merged(batch);
+		go_on(routing);
 		lr_find_declined(batch);
 	}
 	if (routing->trial)
@@ -341,6 +343,40 @@ leave_out_merged(LrBatch *batch)
 	batch->n = kept;
 	if (nmerged > 0)
 		lr_note_merged_changed(merged, nmerged, batch->as_of);
+}
+
+/*
+ * Takes the leads that wait in the middle of a run out of a batch: their runs go on, on the leads as they are now. Who reroutes them in
+ * a batch has them begin anew.
+ */
+static void
+go_on(LrRouting *routing)
+{
+	LrBatch    *batch = &routing->batch;
+	LrContinuation *items = NULL;
+	int			n = 0;
+	int			kept = 0;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+
+		run->has_tasks = run->in_hand;
+		if (!run->in_hand || routing->dry || strchr("umpv", batch->cause) == NULL)
+		{
+			if (kept != i)
+				batch->runs[kept] = *run;
+			kept++;
+			continue;
+		}
+		if (items == NULL)
+			items = palloc0(sizeof(LrContinuation) * batch->n);
+		items[n++] = (LrContinuation) {.run_id = run->supersedes,.lead_id = run->lead_id,.step = -1};
+	}
+	batch->n = kept;
+	if (n == 0)
+		return;
+	routing->total += lr_runs_continue(items, n, &(LrGoingOn) {.locked = true,.cause = batch->cause == 'v' ? 'v' : 0,.done = routing->done,.argument = routing->argument});
 }
 
 /* Takes a batch through the pipeline and writes what came of it. */

@@ -24,7 +24,7 @@
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
 static const char *const rule_members[] = {"name", "priority", "when", "pool", "account_owner", "owner", "outcome", "reason", "agents", "skills", "value", "prerequisites",
-	"first_response_within", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
+	"first_response_within", "review_below", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
 };
 
 static void read_header(LrCompilation *c, json_t *document);
@@ -499,6 +499,11 @@ lr_policy_pins(const LrPolicy *policy)
 			appendStringInfo(&json, ", \"document_id\": %d, \"document_digest\": \"%s\", \"document\": ", step->document->document_id,
 							 step->document->digest);
 			escape_json(&json, psprintf("%s@%d", step->document->name, step->document->version));
+		}
+		if (step->fallback_agent)
+		{
+			appendStringInfo(&json, ", \"fallback_agent_id\": %d, \"fallback_agent\": ", step->fallback_agent->agent_id);
+			escape_json(&json, psprintf("%s@%s", step->fallback_agent->name, step->fallback_agent->version));
 		}
 		appendStringInfoChar(&json, '}');
 	}

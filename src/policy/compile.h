@@ -15,6 +15,7 @@ typedef struct LrCompilation
 	LrMembers  *members;
 	json_t	   *pools;			/* name to id */
 	bool		assigns;		/* a step does */
+	Bitmapset  *waiting;		/* numbers of the steps so far that may wait, themselves or for others */
 } LrCompilation;
 
 /* compile.c */
@@ -23,5 +24,11 @@ extern void lr_add_reads(LrPolicy *policy, const LrCondition *condition, Bitmaps
 
 /* steps.c */
 extern void lr_step_read(LrCompilation *c, json_t *json, int number);
+
+/* waits.c */
+extern LrStepMode lr_step_mode(const LrAgent *agent, json_t *json);
+extern void lr_step_read_waits(LrCompilation *c, json_t *json, LrStep *step, const char *place);
+extern void lr_step_find_waits(LrCompilation *c, LrStep *step);
+extern void lr_step_narrow_reads(LrCompilation *c, json_t *json, LrStep *step);
 
 #endif

@@ -19,6 +19,30 @@ typedef struct LrStop
 	char	   *reason;
 } LrStop;
 
+/* Who does a step, and when. */
+typedef enum LrStepMode
+{
+	LR_IN_TRANSACTION,			/* of whoever routes the lead */
+	LR_BY_WORKER,				/* an executor, afterwards: see src/workers */
+	LR_BY_AGENT					/* somebody outside, who takes tasks */
+} LrStepMode;
+
+/* What takes the place of a step that failed for good. */
+typedef enum LrFallback
+{
+	LR_FALLBACK_NONE,
+	LR_FALLBACK_AGENT,
+	LR_FALLBACK_OUTPUT,
+	LR_FALLBACK_SKIP
+} LrFallback;
+
+/* Leads for which a step may only be done in some regions. */
+typedef struct LrRegionLimit
+{
+	LrCondition *when;
+	List	   *allowed;		/* names of regions */
+} LrRegionLimit;
+
 typedef struct LrStep
 {
 	int			number;			/* place in the policy, from 0 */
@@ -43,6 +67,25 @@ typedef struct LrStep
 	Bitmapset  *after;			/* numbers of the steps that it needs */
 	int			nstops;
 	LrStop	   *stops;
+
+	/* what steps wait for: see waits.c */
+	LrStepMode	mode;
+	bool		join_any;		/* one of the steps that it needs is enough */
+	LrCondition *when;			/* the step is for leads for which it holds; NULL: for all */
+	Bitmapset  *waits_for;		/* numbers of the steps before it that it has to wait for, while they wait */
+	Bitmapset  *hold_until;		/* attributes that it is held for; NULL: it is not */
+	int64		hold;			/* for how long at most, microseconds */
+	double		review_below;	/* confidence below which a person decides; 0: none does */
+	bool		escalates;		/* a failure for good is a person's to decide */
+	int			nregions;
+	LrRegionLimit *regions;		/* the first one that holds counts */
+	LrFallback	fallback;
+	Datum		fallback_output;
+	LrAgent    *fallback_agent;
+	int			queue_id;		/* of its tasks; 0 until lr_policy_queues() */
+	int			fallback_queue_id;
+	int64		start_within;	/* microseconds from when it is queued; 0: whenever */
+	int64		close_within;
 } LrStep;
 
 /* What a rule asks of who works its leads. */
@@ -66,6 +109,7 @@ typedef struct LrTerms
 	LrSkillTerm *skills;
 	bool		has_value;
 	double		value;
+	double		review_below;	/* confidence of the steps below which a person decides; 0: none does */
 } LrTerms;
 
 typedef struct LrRule
@@ -132,6 +176,8 @@ typedef struct LrPolicy
 	bool		conditions_read_all_keys;	/* rules or stop conditions do, not only agents */
 	bool		timezone_matters;
 	json_t	   *justifications; /* attribute to reason, or NULL */
+	bool		waits;			/* a step may have a lead wait */
+	bool		queues_known;
 	int			nflags;
 	LrPolicyFlag *flags;		/* in the order of the record */
 	uint64		flags_generation;	/* of what they point to */
@@ -183,6 +229,11 @@ extern bool lr_terms_any(json_t *rule);
 extern void lr_terms_check(json_t *rule, const char *place, LrMistakes *mistakes);
 extern const LrTerms *lr_rule_terms(LrPolicy *policy, LrRule *rule);
 extern LrTerms *lr_terms_read(const LrPolicy *policy, int number);
+extern bool lr_span_read(const char *text, int64 *span);
+
+/* waits.c */
+extern bool lr_step_can_wait(const LrStep *step);
+extern void lr_policy_queues(LrPolicy *policy);
 
 /* tests.c */
 extern void lr_tests_check(const LrPolicy *policy, json_t *document, LrMembers *members, json_t *pools, LrMistakes *mistakes);

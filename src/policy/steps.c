@@ -7,11 +7,12 @@
 #include "pipeline/pipeline.h"
 
 static const char *const step_members[] = {"capability", "agent", "after", "stop_when", "on_error", "note", "scorecard", "jurisdictions", "free_mail", "flag", "known_person", "similarity",
-	"postcode", "result", NULL
+	"postcode", "result", "mode", "join", "when", "hold", "queue", "priority", "timeouts", "retry", "fallback", "review_below", "regions", NULL
 };
 static const char *const stop_members[] = {"when", "outcome", "reason", NULL};
 
 static void read_agent(LrCompilation *c, json_t *json, LrStep *step, const char *place);
+static void read_inputs(LrCompilation *c, json_t *json, LrStep *step);
 static void read_document(LrCompilation *c, json_t *json, LrStep *step, const char *place);
 static void read_after(LrCompilation *c, json_t *json, LrStep *step, const char *place);
 static void read_flag(LrCompilation *c, json_t *json, LrStep *step, const char *place);
@@ -55,8 +56,9 @@ lr_step_read(LrCompilation *c, json_t *json, int number)
 
 	on_error = lr_json_string(json, "on_error", false, place, c->mistakes);
 	step->skip_on_error = on_error && strcmp(on_error, "skip") == 0;
-	if (on_error && strcmp(on_error, "skip") != 0 && strcmp(on_error, "quarantine") != 0)
-		lr_mistake(c->mistakes, lr_place(place, "on_error"), "Give \"quarantine\" or \"skip\".", "\"%s\" is not known", on_error);
+	step->escalates = on_error && strcmp(on_error, "escalate") == 0;
+	if (on_error && strcmp(on_error, "skip") != 0 && strcmp(on_error, "quarantine") != 0 && strcmp(on_error, "escalate") != 0)
+		lr_mistake(c->mistakes, lr_place(place, "on_error"), "Give \"quarantine\", \"skip\" or \"escalate\".", "\"%s\" is not known", on_error);
 	if (step->builtin == &lr_assign_owner && step->skip_on_error)
 		lr_mistake(c->mistakes, lr_place(place, "on_error"), "Leave it out.", "assignOwner cannot be skipped");
 
@@ -76,15 +78,15 @@ lr_step_read(LrCompilation *c, json_t *json, int number)
 				step->first_fact = LR_N_FACTS + i;
 		}
 		step->nfacts = 1;
-		/* it is given everything */
-		step->reads = bms_add_range(NULL, 0, step->first_fact - 1);
-		step->reads_all_keys = true;
+		read_inputs(c, json, step);
 	}
+	lr_step_read_waits(c, json, step, place);
 	c->policy->reads_all_keys |= step->reads_all_keys;
 	c->policy->timezone_matters |= step->timezone_matters;
 	c->policy->keys = list_concat(c->policy->keys, step->keys);
 	c->policy->types = list_concat_unique_oid(c->policy->types, step->types);
 	read_stops(c, json, step, place);
+	lr_step_find_waits(c, step);
 }
 
 static void
@@ -93,14 +95,46 @@ read_agent(LrCompilation *c, json_t *json, LrStep *step, const char *place)
 	const char *wanted = lr_json_string(json, "agent", false, place, c->mistakes);
 	json_t	   *pin = lr_pinned(c, "steps", step->number);
 	int			agent_id = pin ? (int) json_integer_value(json_object_get(pin, "agent_id"))
-		: lr_agent_choose(step->capability, wanted, place, c->mistakes);
+		: lr_agent_choose(step->capability, wanted, wanted == NULL && lr_step_mode(NULL, json) == LR_BY_AGENT, place, c->mistakes);
 
-	if (agent_id == 0)
+	if (agent_id != 0)
+		step->agent = lr_agent_load(agent_id);
+}
+
+/* Finds what an agent that is not ours is given: what it declared, otherwise everything. */
+static void
+read_inputs(LrCompilation *c, json_t *json, LrStep *step)
+{
+	const LrScope *scope = c->policy->scope;
+	ListCell   *cell;
+
+	if (step->agent == NULL || !step->agent->declares)
+	{
+		step->reads = bms_add_range(NULL, 0, step->first_fact - 1);
+		step->reads_all_keys = true;
+		lr_step_narrow_reads(c, json, step);
 		return;
-	step->agent = lr_agent_load(agent_id);
-	if (step->agent->kind == LR_AGENT_EXTERNAL)
-		lr_mistake(c->mistakes, lr_place(place, "agent"), "Name a built-in or an SQL agent.",
-				   "\"%s\" is external; this version of leadroute runs steps in the transaction only", step->agent->name);
+	}
+	foreach(cell, step->agent->inputs)
+	{
+		const char *name = lfirst(cell);
+		bool		member = strncmp(name, "attributes.", strlen("attributes.")) == 0;
+		int			fact = member ? LR_ATTRIBUTES : lr_fact_find(scope, name);
+
+		if (member)
+			step->keys = lappend(step->keys, pstrdup(name + strlen("attributes.")));
+		else if (fact == LR_ATTRIBUTES)
+			step->reads_all_keys = true;
+		if (fact >= 0 && (fact <= LR_AS_OF || fact < step->first_fact))
+			step->reads = bms_add_member(step->reads, fact);
+		/* a capability: all that the step gives */
+		for (int s = 0; s < step->number; s++)
+		{
+			if (strcmp(c->policy->steps[s].capability, name) == 0 && c->policy->steps[s].nfacts > 0)
+				step->reads = bms_add_range(step->reads, c->policy->steps[s].first_fact,
+											c->policy->steps[s].first_fact + c->policy->steps[s].nfacts - 1);
+		}
+	}
 }
 
 static void

@@ -67,6 +67,7 @@ lr_policy_store(const LrPolicy *policy, int policy_id, Datum document, Datum pin
 	lr_sql("INSERT INTO leadroute.policy_rules (policy_version_id, rule_no, rule) SELECT $1, n - 1, r"
 		   " FROM jsonb_array_elements(CASE jsonb_typeof($2 -> 'rules') WHEN 'array' THEN $2 -> 'rules' ELSE '[]' END) WITH ORDINALITY AS x (r, n)",
 		   false, 2, row_types, row_values, NULL);
+	lr_sql("SELECT leadroute.derive_policy_steps($1)", false, 1, row_types, row_values, NULL);
 	return version_id;
 }
 

@@ -17,14 +17,14 @@
 #define SKILL_HINT "Give a text such as \"german\", \"german>=3\" or \"german>=3 for 2 hours\"."
 
 static bool read_skill(const char *text, LrSkillTerm *skill);
-static bool read_span(const char *text, int64 *span);
 static int64 span_of(const Interval *interval);
 
 /* Tells whether a rule asks for anything that who assigns has to know. */
 bool
 lr_terms_any(json_t *rule)
 {
-	return lr_json_has(rule, "skills") || lr_json_has(rule, "first_response_within") || lr_json_has(rule, "value");
+	return lr_json_has(rule, "skills") || lr_json_has(rule, "first_response_within") || lr_json_has(rule, "value") ||
+		lr_json_has(rule, "review_below");
 }
 
 /* Checks the terms that members.c does not. */
@@ -43,6 +43,7 @@ lr_terms_check(json_t *rule, const char *place, LrMistakes *mistakes)
 			lr_mistake(mistakes, lr_place_at(lr_place(place, "skills"), i), SKILL_HINT, "is not a skill");
 	}
 	(void) lr_json_number(rule, "value", 0, 1e12, &value, place, mistakes);
+	(void) lr_json_number(rule, "review_below", 0, 1, &value, place, mistakes);
 }
 
 /* Returns the terms of a rule; they live as long as the policy. */
@@ -77,11 +78,12 @@ lr_terms_read(const LrPolicy *policy, int number)
 	json = lr_rule_json(policy, number);
 	text = json_string_value(json_object_get(json, "first_response_within"));
 	if (text)
-		(void) read_span(text, &terms->within);
+		(void) lr_span_read(text, &terms->within);
 	text = json_string_value(json_object_get(json, "sla_clock"));
 	terms->working_clock = text && strcmp(text, "working") == 0;
 	terms->has_value = json_is_number(json_object_get(json, "value"));
 	terms->value = json_number_value(json_object_get(json, "value"));
+	terms->review_below = json_number_value(json_object_get(json, "review_below"));
 	skills = json_object_get(json, "skills");
 	terms->nskills = Min((int) json_array_size(skills), LR_MAX_SKILL_TERMS);
 	terms->skills = palloc0(sizeof(LrSkillTerm) * Max(terms->nskills, 1));
@@ -103,7 +105,7 @@ read_skill(const char *text, LrSkillTerm *skill)
 	if (span)
 	{
 		*span = '\0';
-		if (!read_span(span + 5, &skill->wait))
+		if (!lr_span_read(span + 5, &skill->wait))
 			return false;
 	}
 	if (level && (span == NULL || level < span))
@@ -141,8 +143,8 @@ call_interval_in(void *argument)
 }
 
 /* Reads a length of time, in microseconds; false if it is none, or not longer than nothing. */
-static bool
-read_span(const char *text, int64 *span)
+bool
+lr_span_read(const char *text, int64 *span)
 {
 	SpanReading reading = {.text = text};
 	int			sqlstate;

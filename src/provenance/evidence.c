@@ -1,7 +1,7 @@
 /*
  * evidence.c: the compact form of what a run read and what its steps gave.
  *
- * One entry a lead, not a row a step: names stand in the policy version, values here. The layout, version 2:
+ * One entry a lead, not a row a step: names stand in the policy version, values here. The layout, version 3:
  *
  *	u8 version, u32 length of the stable part, stable part, float32 duration of each step (microseconds)
  *	stable part: attributes, unreadable, flags, steps
@@ -9,8 +9,9 @@
  *		plain, otherwise its digest; varint count of plain members of "attributes", for each string name, string JSON
  *	unreadable: u8 0, or attribute + 1 and 5 bytes of SQLSTATE
  *	flags: varint count; for each that the policy version reads, in the order of its pins, u8. Version 1 had none
- *	steps: varint count; for each u8 status, and if done its outputs and varint length and bytes of the agent's own detail,
- *		if failed 5 bytes of SQLSTATE and string place
+ *	steps: varint count; for each u8 status; if failed 5 bytes of SQLSTATE and string place; if done its outputs; and unless it was
+ *		skipped varint length and bytes of detail: of a built-in agent its own; of others what is known of their attempts, JSON. Up to
+ *		version 2 only steps that were done had one, and none was waiting
  *	outputs: of a built-in agent u16 bits of those that are known and their values; of others one string, JSON
  *	value: text string; int varint (zigzag); bool u8; time 8 bytes; text[] varint count and per element varint length + 1
  *		(0 is null) and bytes; jsonb string
@@ -26,7 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-#define FORMAT_VERSION 2
+#define FORMAT_VERSION 3
 #define HEADER_LENGTH 5
 
 static void put_u32(StringInfo out, uint32 value);
@@ -342,11 +343,11 @@ put_step(StringInfo out, const LrStep *step, const LrRun *run)
 		put_sqlstate(out, result->sqlstate);
 		lr_put_string(out, result->place ? result->place : "");
 	}
-	if (result->status != LR_STEP_DONE)
+	if (result->status == LR_STEP_SKIPPED)
 		return;
-	if (step->builtin == NULL)
+	if (result->status == LR_STEP_DONE && step->builtin == NULL)
 		put_value(out, JSONBOID, run->values[step->first_fact]);
-	else
+	else if (result->status == LR_STEP_DONE)
 	{
 		for (int i = 0; i < step->nfacts; i++)
 			known |= (run->isnull[step->first_fact + i] ? 0 : 1u) << i;
@@ -542,17 +543,19 @@ lr_evidence_read(const char *data, int length, const LrPolicy *policy)
 		const unsigned char *bits;
 
 		recorded->status = (LrStepStatus) (unsigned char) *lr_get_bytes(&in, 1);
-		if (recorded->status > LR_STEP_FAILED)
+		if (recorded->status > (version >= 3 ? LR_STEP_BLOCKED : LR_STEP_FAILED))
 			damaged();
 		if (recorded->status == LR_STEP_FAILED)
 		{
 			recorded->sqlstate = pnstrdup(lr_get_bytes(&in, 5), 5);
 			recorded->place = lr_get_string(&in);
 		}
-		if (recorded->status != LR_STEP_DONE)
+		if (recorded->status == LR_STEP_SKIPPED || (version < 3 && recorded->status != LR_STEP_DONE))
 			continue;
 		recorded->values = palloc0(sizeof(Datum) * Max(step->nfacts, 1));
-		if (step->builtin == NULL)
+		if (recorded->status != LR_STEP_DONE)
+			recorded->known = 0;
+		else if (step->builtin == NULL)
 		{
 			recorded->known = 1;
 			recorded->values[0] = get_value(&in, JSONBOID);

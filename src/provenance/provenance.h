@@ -131,6 +131,7 @@ typedef struct LrRecorder
 	int			capacity;
 	struct LrWriter *entries;	/* opened when first needed */
 	struct LrWriter *states;
+	struct LrWriter *tasks;
 } LrRecorder;
 
 extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);

@@ -34,7 +34,10 @@ enum
 /* What is read of the states of leads that are routed again. */
 #define FIND_STATES \
 	"SELECT lead_id, run_id, source_id, closed_at, CASE WHEN outcome = 'pending' AND reason_code = 'overflow' THEN pool_id END, since," \
-	" coalesce(closed_reason = 'merged', false), finished_at, CASE WHEN outcome = 'assigned' THEN owner_id END, pool_id, load, expected_value FROM leadroute.lead_states WHERE lead_id = ANY ($1)"
+	" coalesce(closed_reason = 'merged', false), finished_at, CASE WHEN outcome = 'assigned' THEN owner_id END, pool_id, load, expected_value," \
+	" outcome = 'pending' AND (reason_code = ANY ('{waiting,review,paused}') OR (reason_code = 'overflow'" \
+	"  AND EXISTS (SELECT FROM leadroute.policy_steps p WHERE p.policy_version_id = s.policy_version_id)))" \
+	" FROM leadroute.lead_states s WHERE lead_id = ANY ($1)"
 
 /* Run ids that a session takes at a time, at least. */
 #define RUN_IDS_AHEAD 32
@@ -60,19 +63,25 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 	MemoryContext saved = MemoryContextSwitchTo(batch->memory);
 	bool		any_new = false;
 	int			nwritten = 0;
+	int			nbegun = 0;
 	int64		next_run_id;
 
 	/* nobody acts on what is decided while a table is observed: such a lead counts towards nothing (state_counts.c) */
 	for (int i = 0; i < batch->n && batch->mode == LR_MODE_OBSERVE; i++)
 		batch->runs[i].load = 0;
 	for (int i = 0; i < batch->n; i++)
+	{
 		nwritten += batch->runs[i].unchanged ? 0 : 1;
-	next_run_id = nwritten > 0 ? take_run_ids(nwritten) : 0;
+		nbegun += batch->runs[i].unchanged || batch->runs[i].entry_no ? 0 : 1;
+	}
+	next_run_id = nbegun > 0 ? take_run_ids(nbegun) : 0;
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrRun	   *run = &batch->runs[i];
 
-		run->run_id = run->unchanged ? run->supersedes : next_run_id++;
+		/* one that goes on has its id */
+		if (run->entry_no == 0)
+			run->run_id = run->unchanged ? run->supersedes : next_run_id++;
 		any_new |= !run->has_state;
 	}
 	/* the states first: they tell what an entry supersedes */
@@ -85,6 +94,9 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 		if (batch->runs[i].has_state && !batch->runs[i].unchanged)
 			change_state(&batch->runs[i]);
 	}
+	lr_tasks_remove(batch);
+	if (batch->policy->waits)
+		lr_tasks_write(recorder, batch);
 	MemoryContextSwitchTo(saved);
 }
 
@@ -132,6 +144,8 @@ lr_recorder_end(LrRecorder *recorder)
 		lr_writer_close(recorder->entries);
 	if (recorder->states)
 		lr_writer_close(recorder->states);
+	if (recorder->tasks)
+		lr_writer_close(recorder->tasks);
 }
 
 /* Opens a table of the record once a statement. */
@@ -190,7 +204,7 @@ write_entries(LrRecorder *recorder, LrBatch *batch)
 		if (run->trial_id)
 			put(slot, ENTRY_TRIAL_ID, Int32GetDatum(run->trial_id));
 		put(slot, ENTRY_DURATION_US, Float4GetDatum(batch->total_duration));
-		put(slot, ENTRY_ENTRY_NO, Int16GetDatum(1));
+		put(slot, ENTRY_ENTRY_NO, Int16GetDatum(run->entry_no + 1));
 		put(slot, ENTRY_CAUSE, CharGetDatum(batch->cause));
 		put(slot, ENTRY_MODE, CharGetDatum(batch->mode));
 		put(slot, ENTRY_REASON_CODE, CStringGetTextDatum(run->reason));
@@ -375,7 +389,7 @@ lr_find_states(LrBatch *batch, bool lock)
 	}
 	values[0] = lr_int8_array(known, nknown);
 	lr_sql_begin(&identity);
-	n = lr_sql(lock ? FIND_STATES " ORDER BY lead_id FOR UPDATE" : FIND_STATES, !lock, 1, types, values, NULL);
+	n = lr_sql(lock ? FIND_STATES " ORDER BY lead_id FOR UPDATE OF s" : FIND_STATES, !lock, 1, types, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		open;
@@ -390,6 +404,7 @@ lr_find_states(LrBatch *batch, bool lock)
 		run->merged = DatumGetBool(lr_sql_datum(i, 7, &isnull));
 		(void) lr_sql_datum(i, 8, &unfinished);
 		run->finished = !unfinished && open;
+		run->in_hand = open && DatumGetBool(lr_sql_datum(i, 13, &isnull));
 		if (open && lr_sql_int32(i, 5, 0) != 0)
 		{
 			run->waiting_pool_id = lr_sql_int32(i, 5, 0);

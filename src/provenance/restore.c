@@ -189,18 +189,22 @@ lr_restore_members(LrRun *run, const LrEvidence *evidence)
 	lr_run_set(run, LR_ATTRIBUTES, DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }
 
-/* Gives a run what a step gave that was done, or failed. */
+/* Gives a run what a step gave that was done, or failed, or its place in waiting. */
 void
 lr_restore_step(LrRun *run, LrStep *step, const LrEvidenceStep *recorded)
 {
+	if (step->builtin == NULL && recorded->detail_length > 0)
+		lr_run_set_detail(run, step, recorded->detail, recorded->detail_length);
 	if (recorded->status == LR_STEP_FAILED)
 	{
 		const char *state = recorded->sqlstate;
 
-		lr_run_fail(run, step, MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]), recorded->place[0] ? recorded->place : NULL);
+		lr_step_fail(step, run, MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]), recorded->place[0] ? recorded->place : NULL);
 		return;
 	}
-	run->steps[step->number].status = LR_STEP_DONE;
+	run->steps[step->number].status = recorded->status;
+	if (recorded->status != LR_STEP_DONE)
+		return;
 	for (int i = 0; i < step->nfacts; i++)
 	{
 		if (recorded->known & (1u << i))

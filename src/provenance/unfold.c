@@ -12,7 +12,7 @@ PG_FUNCTION_INFO_V1(leadroute_entry_evidence);
 PG_FUNCTION_INFO_V1(leadroute_entry_steps);
 PG_FUNCTION_INFO_V1(leadroute_entry_tier);
 
-static const char *const status_names[] = {"skipped", "done", "failed"};
+static const char *const status_names[] = {"skipped", "done", "failed", "waiting", "blocked"};
 
 static void append_attributes(const LrEvidence *evidence, StringInfo json);
 static void append_flags(const LrEvidence *evidence, const LrPolicy *policy, StringInfo json);
@@ -56,8 +56,8 @@ leadroute_entry_steps(PG_FUNCTION_ARGS)
 		bool		done = recorded->status == LR_STEP_DONE;
 		bool		failed = recorded->status == LR_STEP_FAILED;
 		const char *model = model_of(step);
-		Datum		values[12];
-		bool		nulls[12] = {false};
+		Datum		values[13];
+		bool		nulls[13] = {false};
 		StringInfoData json;
 
 		initStringInfo(&json);
@@ -81,6 +81,8 @@ leadroute_entry_steps(PG_FUNCTION_ARGS)
 		nulls[10] = !done;
 		values[11] = Float4GetDatum(recorded->duration);
 		nulls[8] = nulls[11] = recorded->status == LR_STEP_SKIPPED;
+		nulls[12] = step->builtin != NULL || recorded->detail_length == 0;
+		values[12] = nulls[12] ? (Datum) 0 : DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(recorded->detail, recorded->detail_length)));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	lr_policy_release(policy);
@@ -275,14 +277,10 @@ input_digest(const LrEvidence *evidence, const LrPolicy *policy, int number)
 	return lr_sha256_hex(inputs.data, inputs.len);
 }
 
-/* A rule is certain, a match of accounts as good as what it goes by; another agent may say how sure it is, as the member confidence of its output. */
+/* A rule is certain, a match of accounts as good as what it goes by; another agent may say how sure it is. */
 static float
 confidence_of(const LrEvidenceStep *recorded, const LrStep *step)
 {
-	JsonbValue	buffer;
-	JsonbValue *value;
-	double		confidence;
-
 	if (recorded->status != LR_STEP_DONE)
 		return 1;
 	if (step->builtin == &lr_match_account)
@@ -291,13 +289,7 @@ confidence_of(const LrEvidenceStep *recorded, const LrStep *step)
 
 		return recorded->known & (1u << output) ? DatumGetInt32(recorded->values[output]) / 100.0 : 1;
 	}
-	if (step->builtin)
-		return 1;
-	value = getKeyJsonValueFromContainer(&DatumGetJsonbP(recorded->values[0])->root, "confidence", strlen("confidence"), &buffer);
-	if (value == NULL || value->type != jbvNumeric)
-		return 1;
-	confidence = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
-	return Min(Max(confidence, 0), 1);
+	return step->builtin ? 1 : lr_step_confidence(step, recorded->values[0]);
 }
 
 static const char *

@@ -121,7 +121,7 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, co
 
 		/* what was filled in counts as gone where somebody reads it */
 		*unavailable = bms_add_members(*unavailable, bms_intersect(reads, run->missing));
-		repeatable = step->builtin && step->builtin->recomputable && !bms_overlap(reads, *unavailable);
+		repeatable = step->builtin && step->builtin->recomputable && !bms_overlap(reads, *unavailable) && !LR_STEP_IS_OPEN(recorded->status);
 		if (step->builtin == &lr_assign_owner && recorded->status == LR_STEP_DONE)
 			lr_preference_restore(run, recorded->detail, recorded->detail_length);
 		if (!repeatable && recorded->status != LR_STEP_SKIPPED)
@@ -142,11 +142,7 @@ repeat_steps(LrRun *run, const LrEvidence *evidence, Bitmapset **unavailable, co
 		}
 		ResetExprContext(policy->evaluator->context);
 	}
-	if (!run->ended)
-	{
-		run->outcome = LR_NO_RULE;
-		run->reason = "no_step_assigns";
-	}
+	lr_run_finish(run);
 	if (entry->cause == 'g')
 		keep_recorded_owner(run, entry);
 	else if (run->outcome == LR_ASSIGNED)

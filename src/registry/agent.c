@@ -49,7 +49,7 @@ lr_agent_load(int agent_id)
 	Datum		digest;
 
 	lr_sql_begin(&identity);
-	if (lr_sql("SELECT name, version, kind, state, function, function_digest, owner FROM leadroute.agents WHERE agent_id = $1",
+	if (lr_sql("SELECT name, version, kind, state, function, function_digest, owner, region, inputs IS NOT NULL, array_to_string(inputs, e'\\n') FROM leadroute.agents WHERE agent_id = $1",
 			   true, 1, types, values, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -67,6 +67,10 @@ lr_agent_load(int agent_id)
 	agent->kind = strcmp(kind, "builtin") == 0 ? LR_AGENT_BUILTIN : strcmp(kind, "sql") == 0 ? LR_AGENT_SQL : LR_AGENT_EXTERNAL;
 	agent->retired = strcmp(state, "retired") == 0;
 	agent->deprecated = strcmp(state, "deprecated") == 0;
+	agent->region = lr_sql_text(0, 8);
+	agent->declares = DatumGetBool(lr_sql_datum(0, 9, &isnull));
+	for (char *name = agent->declares ? strtok(lr_sql_text(0, 10), "\n") : NULL; name; name = strtok(NULL, "\n"))
+		agent->inputs = lappend(agent->inputs, pstrdup(name));
 	if (agent->kind == LR_AGENT_SQL)
 	{
 		digest = lr_sql_datum(0, 6, &isnull);
@@ -116,10 +120,11 @@ owner_of(Oid function)
 
 /*
  * Chooses the agent version for a capability when a policy is published: the wanted one (name or name@version), otherwise
- * the newest. Returns 0, and notes the mistake, if there is none that may be used.
+ * the newest. Returns 0, and notes the mistake, if there is none that may be used. anybody: where nobody offers the capability yet,
+ * whoever will.
  */
 int
-lr_agent_choose(const char *capability, const char *wanted, const char *place, LrMistakes *mistakes)
+lr_agent_choose(const char *capability, const char *wanted, bool anybody, const char *place, LrMistakes *mistakes)
 {
 	LrIdentity	identity;
 	Oid			types[] = {TEXTOID, TEXTOID};
@@ -139,6 +144,8 @@ lr_agent_choose(const char *capability, const char *wanted, const char *place, L
 	}
 	lr_sql_end(&identity);
 
+	if (agent_id == 0 && anybody)
+		return LR_AGENT_ANYBODY;
 	if (agent_id == 0 && wanted)
 		lr_mistake(mistakes, lr_place(place, "agent"), "See leadroute.agents.", "no agent \"%s\" offers \"%s\"", wanted, capability);
 	else if (agent_id == 0)

@@ -29,10 +29,16 @@ typedef struct LrAgent
 	FmgrInfo	function;		/* of an SQL agent */
 	bool		running;		/* further out in this session */
 	Oid			owner;			/* whom it runs as */
+	bool		declares;		/* what it is given: */
+	List	   *inputs;			/* names; "attributes.key" for one member */
+	char	   *region;			/* where it works; NULL: unknown */
 } LrAgent;
 
+/* Stands for whoever offers a capability: no agent did when the policy was published. */
+#define LR_AGENT_ANYBODY 99
+
 extern LrAgent *lr_agent_load(int agent_id);
-extern int	lr_agent_choose(const char *capability, const char *wanted, const char *place, LrMistakes *mistakes);
+extern int	lr_agent_choose(const char *capability, const char *wanted, bool anybody, const char *place, LrMistakes *mistakes);
 
 /* A pinned version of a scorecard or of jurisdiction rules. */
 typedef struct LrDocument
