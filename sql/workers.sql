@@ -119,9 +119,11 @@ CREATE TABLE leadroute.tasks (
     inputs jsonb,
     history jsonb,
     output jsonb,
+    error text,
     PRIMARY KEY (run_id, step_no)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX tasks_queued ON leadroute.tasks (queue_id, place) WHERE state = 'q';
+CREATE INDEX tasks_done ON leadroute.tasks (run_id) WHERE state = 'd';
 CREATE INDEX tasks_wake_at ON leadroute.tasks (wake_at) WHERE wake_at IS NOT NULL;
 COMMENT ON TABLE leadroute.tasks IS 'What runs wait for: steps to be done by executors and agents outside, and holds.';
 COMMENT ON COLUMN leadroute.tasks.run_id IS 'The run that waits. With step_no it names the task: run_id/step_no is its id, and the same on every attempt.';
@@ -137,6 +139,7 @@ COMMENT ON COLUMN leadroute.tasks.step_no IS 'Place of the step in the policy do
 COMMENT ON COLUMN leadroute.tasks.attempt IS 'How often it was begun.';
 COMMENT ON COLUMN leadroute.tasks.state IS 'q queued, c claimed, r waits to be tried again, h held until attributes arrive, d done by an executor: its run goes on in a moment.';
 COMMENT ON COLUMN leadroute.tasks.output IS 'What the agent gave, of a task that is done; otherwise null.';
+COMMENT ON COLUMN leadroute.tasks.error IS 'Of a task that is done and failed: SQLSTATE and place; otherwise null.';
 COMMENT ON COLUMN leadroute.tasks.holder IS 'Who claimed it, as it calls itself; null while nobody holds it.';
 COMMENT ON COLUMN leadroute.tasks.traceparent IS 'That of the lead, where it is plain; otherwise null.';
 COMMENT ON COLUMN leadroute.tasks.inputs IS 'What the agent is given, where all of it is plain; null: it is read from the lead when the task is claimed.';

@@ -135,6 +135,7 @@ typedef struct LrBatch
 	bool		unrecorded;		/* no evidence is made */
 	bool		linear;			/* rules are tried one after the other, without the index */
 	bool		continuing;		/* runs that waited; their flags are those that they had */
+	struct LrExecution *execution;	/* of an executor: steps of workers are done in it; or NULL */
 	bool		(*instead) (LrStep *step, LrRun *run);	/* does a step in another way, if it returns true; or NULL */
 	int			n;
 	int			allocated;
@@ -197,6 +198,9 @@ extern void lr_route_by_ids(const int64 *lead_ids, int n, const LrByIds *how);
 /* waiting.c: steps that wait, and their tasks */
 struct LrRecorder;
 
+/* What takes longer, in microseconds, is done while nobody's run is held. */
+#define LR_SLOW_STEP 5000
+
 #define LR_ERRCODE_STALE MAKE_SQLSTATE('L', 'R', '0', '0', '1')
 #define LR_ERRCODE_REGION MAKE_SQLSTATE('L', 'R', '0', '1', '3')
 
@@ -224,17 +228,28 @@ typedef struct LrContinuation
 	const char *detail;			/* JSON; or NULL */
 	int			detail_length;
 	bool		taken;			/* the result is in the run's record, or nobody wants it any more */
+	bool		slow;			/* of one that is executed: in a transaction that holds no run */
 } LrContinuation;
+
+/* What an executor does in one transaction. */
+typedef struct LrExecution
+{
+	TimestampTz until;			/* begins nothing after that */
+	List	   *failed;			/* of LrContinuation: attempts that failed of steps that were begun at once, whose tasks are new */
+} LrExecution;
 
 typedef struct LrGoingOn
 {
 	char		cause;			/* as in leadroute.entries; 0: that of the run */
 	bool		locked;			/* the states are */
 	bool		skip_locked;	/* leave out runs that somebody else has in hand */
+	LrExecution *execution;		/* of an executor; or NULL */
 	LrRunDone	done;
 	void	   *argument;
 } LrGoingOn;
 
 extern int64 lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how);
+extern void lr_runs_execute(LrContinuation *items, int n, LrExecution *execution);
+extern bool lr_step_execute(LrStep *step, LrRun *run, int *sqlstate, const char **place);
 
 #endif

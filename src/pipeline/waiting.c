@@ -10,6 +10,7 @@
 
 #include "agents/agents.h"
 #include "catalog/pg_type.h"
+#include "portability/instr_time.h"
 #include "provenance/provenance.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -25,6 +26,7 @@ enum
 };
 
 static bool waits_here(const LrBatch *batch);
+static void begin_at_once(LrStep *step, LrRun *run);
 static bool region_allowed(const LrStep *step, const LrAgent *agent, const List *allowed);
 static bool regions_of(LrStep *step, LrRun *run, List **allowed);
 static bool is_plain(const LrStep *step, const LrSource *source);
@@ -106,7 +108,55 @@ lr_step_asks(LrStep *step, LrRun *run)
 	}
 	result->status = LR_STEP_WAITING;
 	result->asked = true;
+	if (run->batch->execution)
+		begin_at_once(step, run);
 	return true;
+}
+
+/* An executor that has a run in hand does its next quick step, too, unless the attempt fails: then it is a task as any other. */
+static void
+begin_at_once(LrStep *step, LrRun *run)
+{
+	LrStepResult *result = &run->steps[step->number];
+	LrExecution *execution = run->batch->execution;
+	LrContinuation *failed;
+	int			sqlstate;
+	const char *place;
+
+	if (step->mode != LR_BY_WORKER || result->by_fallback || step->mean_duration == 0 || step->mean_duration > LR_SLOW_STEP ||
+		GetCurrentTimestamp() > execution->until)
+		return;
+	if (lr_step_execute(step, run, &sqlstate, &place))
+	{
+		result->status = LR_STEP_DONE;
+		result->asked = false;
+		return;
+	}
+	failed = MemoryContextAllocZero(run->batch->statement_memory, sizeof(LrContinuation));
+	*failed = (LrContinuation) {.run_id = run->run_id,.lead_id = run->lead_id,.step = step->number,.failed = true,.sqlstate = sqlstate,.place = place};
+	execution->failed = lappend(execution->failed, failed);
+}
+
+/* Runs a step of a worker for one lead; false if it failed. Notes how long such a step takes. */
+bool
+lr_step_execute(LrStep *step, LrRun *run, int *sqlstate, const char **place)
+{
+	instr_time	start;
+	instr_time	end;
+	bool		done;
+
+	if (step->agent->retired || step->agent->changed)
+	{
+		*sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		*place = step->agent->retired ? "agent_retired" : "agent_changed";
+		return false;
+	}
+	INSTR_TIME_SET_CURRENT(start);
+	done = lr_sql_agent_try(step, run, sqlstate, place);
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	step->mean_duration = (step->mean_duration == 0 ? 1 : 0.9) * step->mean_duration + (step->mean_duration == 0 ? 1 : 0.1) * Max(INSTR_TIME_GET_DOUBLE(end) * 1e6, 0.1);
+	return done;
 }
 
 /* Who acts on a decision waits for it; so does who decides beside another router. */

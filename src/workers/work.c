@@ -3,8 +3,9 @@
  *
  * A task is taken by the lock on its row, and done in the transaction that took it: the function, what its run does then, the entry, and
  * the removal of the task commit together, or the task is there again as if nobody had touched it. So each effect inside the database
- * happens exactly once, and a worker that is terminated leaves nothing to clean up. Whether an attempt that failed is repeated is up to
- * task_attempts_failed().
+ * happens exactly once, and a worker that is terminated leaves nothing to clean up. A function that takes long is called while its run is not
+ * held, so that others can do other steps of the run at the same time; its result is kept with the task, and the run goes on with it in the
+ * transaction after that. Whether an attempt that failed is repeated is up to task_attempts_failed().
  */
 #include "workers/workers.h"
 
@@ -12,31 +13,62 @@
 #include "pipeline/pipeline.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(leadroute_do_work);
 
-static int	take_tasks(int max, LrContinuation **items);
-static void remove_done(const LrContinuation *items, int n);
-static void report_failed(const LrContinuation *items, int n);
+/* One transaction begins nothing more after so many microseconds. */
+#define LONGEST_TURN (200 * 1000)
 
-/* Does up to max tasks, in the transaction of the caller; returns how many it had in hand: 0 if there is nothing to do. */
+/* Items as the parameters of a statement. */
+typedef struct Columns
+{
+	int			n;
+	int64	   *run_ids;
+	Datum	   *step_nos;
+	Datum	   *outputs;
+	Datum	   *errors;
+	Datum	   *retryable;
+	bool	   *no_output;
+	bool	   *no_error;
+} Columns;
+
+typedef bool (*Choose) (const LrContinuation *item);
+
+static int	finish_done(int max);
+static int	take_tasks(int max, LrContinuation **items);
+static LrContinuation *read_tasks(int n);
+static int	do_slow(const LrContinuation *items, int n, LrExecution *execution);
+static int	remove_tasks(const LrContinuation *items, int n);
+static int	report_failed(const LrContinuation *items, int n);
+static Columns columns_of(const LrContinuation *items, int n, Choose choose);
+static Datum array_of(const Datum *elements, const bool *nulls, int n, Oid type);
+
+/* Does up to max tasks, in the transaction of the caller; returns how many came forward: 0 if there is nothing to do now. */
 int
 lr_work(int max)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute work", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext saved = MemoryContextSwitchTo(memory);
+	LrExecution execution = {.until = GetCurrentTimestamp() + LONGEST_TURN};
+	int			done = finish_done(max);
 	LrContinuation *items;
 	int			n = take_tasks(max, &items);
+	ListCell   *cell;
 
 	if (n > 0)
 	{
-		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true});
-		remove_done(items, n);
-		report_failed(items, n);
+		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = &execution});
+		done += remove_tasks(items, n);
+		done += report_failed(items, n);
+		foreach(cell, execution.failed)
+			(void) report_failed(lfirst(cell), 1);
+		done += do_slow(items, n, &execution);
 	}
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
-	return n;
+	return done;
 }
 
 /* Does tasks in the session of the caller; see the SQL comment. */
@@ -44,6 +76,48 @@ Datum
 leadroute_do_work(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(lr_work(PG_GETARG_INT32(0)));
+}
+
+/* Goes on with runs whose slow steps are done. Their states are locked first, and only then is read what was done. */
+static int
+finish_done(int max)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	LrIdentity	identity;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(max)};
+	Oid			lead_types[] = {INT8ARRAYOID};
+	LrContinuation *items;
+	int64	   *lead_ids;
+	int			n;
+
+	lr_sql_begin(&identity);
+	n = (int) lr_sql_kept(LR_PLAN_DONE_LEADS,
+						  "SELECT s.lead_id FROM leadroute.lead_states s WHERE s.lead_id = ANY (ARRAY(SELECT t.lead_id FROM leadroute.tasks t WHERE t.state = 'd' ORDER BY t.run_id LIMIT $1))"
+						  " ORDER BY s.lead_id FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
+	lead_ids = lr_sql_int64s(n, memory);
+	if (n > 0)
+	{
+		values[0] = lr_int8_array(lead_ids, n);
+		n = (int) lr_sql_kept(LR_PLAN_DONE_TASKS,
+							  "SELECT run_id, lead_id, step_no::integer, output, error FROM leadroute.tasks WHERE state = 'd' AND lead_id = ANY ($1) ORDER BY run_id, step_no FOR UPDATE",
+							  1, lead_types, values, NULL);
+	}
+	MemoryContextSwitchTo(memory);
+	items = read_tasks(n);
+	lr_sql_end(&identity);
+	if (n == 0)
+		return 0;
+	/* those that failed are not results yet */
+	(void) report_failed(items, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (items[i].failed)
+			items[i].step = -1;
+	}
+	(void) lr_runs_continue(items, n, &(LrGoingOn) {.locked = true});
+	(void) remove_tasks(items, n);
+	return n;
 }
 
 static int
@@ -54,77 +128,169 @@ take_tasks(int max, LrContinuation **items)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(max)};
 	int			n;
-	MemoryContext saved;
 
 	lr_sql_begin(&identity);
-	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no FROM leadroute.lock_work($1)", 1, types, values, NULL);
-	saved = MemoryContextSwitchTo(memory);
-	*items = palloc0(sizeof(LrContinuation) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-		(*items)[i] = (LrContinuation) {.run_id = lr_sql_int64(i, 1, 0),.lead_id = lr_sql_int64(i, 2, 0),.step = lr_sql_int32(i, 3, 0) - 1,.execute = true};
-	MemoryContextSwitchTo(saved);
+	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no::integer, NULL::jsonb, NULL::text FROM leadroute.lock_work($1)", 1, types, values, NULL);
+	MemoryContextSwitchTo(memory);
+	*items = read_tasks(n);
 	lr_sql_end(&identity);
+	for (int i = 0; i < n; i++)
+		(*items)[i].execute = true;
 	return n;
 }
 
-/* Removes the tasks whose results are on record, or wanted by nobody. */
-static void
-remove_done(const LrContinuation *items, int n)
+/* Reads a result of tasks, in the current memory context. */
+static LrContinuation *
+read_tasks(int n)
+{
+	LrContinuation *items = palloc0(sizeof(LrContinuation) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		output = lr_sql_datum(i, 4, &isnull);
+		const char *error = lr_sql_text(i, 5);
+
+		items[i] = (LrContinuation) {.run_id = lr_sql_int64(i, 1, 0),.lead_id = lr_sql_int64(i, 2, 0),.step = lr_sql_int32(i, 3, 0) - 1};
+		if (!isnull)
+			items[i].output = datumCopy(output, false, -1);
+		if (error && strlen(error) >= 5)
+		{
+			items[i].failed = true;
+			items[i].sqlstate = MAKE_SQLSTATE(error[0], error[1], error[2], error[3], error[4]);
+			items[i].place = error[5] == ' ' ? pstrdup(&error[6]) : NULL;
+		}
+	}
+	return items;
+}
+
+static bool
+is_slow_and_done(const LrContinuation *item)
+{
+	return item->slow && item->taken;
+}
+
+/* Does the steps among items that take long, and keeps the results with their tasks. */
+static int
+do_slow(const LrContinuation *items, int n, LrExecution *execution)
+{
+	LrContinuation *slow = palloc(sizeof(LrContinuation) * n);
+	int			nslow = 0;
+	LrIdentity	identity;
+	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID};
+	Datum		values[4];
+	Columns		columns;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (items[i].slow)
+			slow[nslow++] = items[i];
+	}
+	if (nslow == 0)
+		return 0;
+	lr_runs_execute(slow, nslow, execution);
+	columns = columns_of(slow, nslow, is_slow_and_done);
+	if (columns.n == 0)
+		return 0;
+	values[0] = lr_int8_array(columns.run_ids, columns.n);
+	values[1] = array_of(columns.step_nos, NULL, columns.n, INT4OID);
+	values[2] = array_of(columns.outputs, columns.no_output, columns.n, JSONBOID);
+	values[3] = array_of(columns.errors, columns.no_error, columns.n, TEXTOID);
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_STORE_DONE,
+				"UPDATE leadroute.tasks t SET state = 'd', output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
+				" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
+	lr_sql_end(&identity);
+	return columns.n;
+}
+
+static bool
+is_taken(const LrContinuation *item)
+{
+	return item->taken && !item->failed;
+}
+
+/* Removes the tasks whose results are on record, or wanted by nobody; returns how many. */
+static int
+remove_tasks(const LrContinuation *items, int n)
 {
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID};
 	Datum		values[2];
-	int64	   *run_ids = palloc(sizeof(int64) * n);
-	Datum	   *step_nos = palloc(sizeof(Datum) * n);
-	int			nremoved = 0;
+	Columns		columns = columns_of(items, n, is_taken);
 
-	for (int i = 0; i < n; i++)
-	{
-		if (!items[i].taken)
-			continue;
-		run_ids[nremoved] = items[i].run_id;
-		step_nos[nremoved++] = Int32GetDatum(items[i].step + 1);
-	}
-	if (nremoved == 0)
-		return;
-	values[0] = lr_int8_array(run_ids, nremoved);
-	values[1] = PointerGetDatum(construct_array(step_nos, nremoved, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	if (columns.n == 0)
+		return 0;
+	values[0] = lr_int8_array(columns.run_ids, columns.n);
+	values[1] = array_of(columns.step_nos, NULL, columns.n, INT4OID);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_TASKS_DONE, "DELETE FROM leadroute.tasks t USING unnest($1, $2) AS x (run_id, step_no) WHERE t.run_id = x.run_id AND t.step_no = x.step_no",
 				2, types, values, NULL);
 	lr_sql_end(&identity);
+	return columns.n;
 }
 
-/* Reports attempts that failed. */
-static void
+static bool
+has_failed(const LrContinuation *item)
+{
+	return item->failed && !item->slow;
+}
+
+/* Reports attempts that failed; returns how many. */
+static int
 report_failed(const LrContinuation *items, int n)
 {
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID};
 	Datum		values[4];
-	int64	   *run_ids = palloc(sizeof(int64) * n);
-	Datum	   *step_nos = palloc(sizeof(Datum) * n);
-	Datum	   *errors = palloc(sizeof(Datum) * n);
-	Datum	   *retryable = palloc(sizeof(Datum) * n);
-	int			nfailed = 0;
+	Columns		columns = columns_of(items, n, has_failed);
 
-	for (int i = 0; i < n; i++)
-	{
-		if (items[i].taken || !items[i].failed)
-			continue;
-		run_ids[nfailed] = items[i].run_id;
-		step_nos[nfailed] = Int32GetDatum(items[i].step + 1);
-		errors[nfailed] = CStringGetTextDatum(items[i].place ? psprintf("%s %s", unpack_sql_state(items[i].sqlstate), items[i].place)
-											  : unpack_sql_state(items[i].sqlstate));
-		retryable[nfailed++] = BoolGetDatum(items[i].sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
-	}
-	if (nfailed == 0)
-		return;
-	values[0] = lr_int8_array(run_ids, nfailed);
-	values[1] = PointerGetDatum(construct_array(step_nos, nfailed, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	values[2] = PointerGetDatum(construct_array(errors, nfailed, TEXTOID, -1, false, TYPALIGN_INT));
-	values[3] = PointerGetDatum(construct_array(retryable, nfailed, BOOLOID, sizeof(bool), true, TYPALIGN_CHAR));
+	if (columns.n == 0)
+		return 0;
+	values[0] = lr_int8_array(columns.run_ids, columns.n);
+	values[1] = array_of(columns.step_nos, NULL, columns.n, INT4OID);
+	values[2] = array_of(columns.errors, NULL, columns.n, TEXTOID);
+	values[3] = array_of(columns.retryable, NULL, columns.n, BOOLOID);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4)", 4, types, values, NULL);
 	lr_sql_end(&identity);
+	return columns.n;
+}
+
+static Columns
+columns_of(const LrContinuation *items, int n, Choose choose)
+{
+	Columns		c = {.run_ids = palloc(sizeof(int64) * n),.step_nos = palloc(sizeof(Datum) * n),.outputs = palloc(sizeof(Datum) * n),.errors = palloc(sizeof(Datum) * n),
+	.retryable = palloc(sizeof(Datum) * n),.no_output = palloc(sizeof(bool) * n),.no_error = palloc(sizeof(bool) * n)};
+
+	for (int i = 0; i < n; i++)
+	{
+		const LrContinuation *item = &items[i];
+		const char *state = unpack_sql_state(item->sqlstate);
+
+		if (!choose(item))
+			continue;
+		c.run_ids[c.n] = item->run_id;
+		c.step_nos[c.n] = Int32GetDatum(item->step + 1);
+		c.outputs[c.n] = item->output;
+		c.no_output[c.n] = item->failed || item->output == (Datum) 0;
+		c.no_error[c.n] = !item->failed;
+		c.errors[c.n] = item->failed ? CStringGetTextDatum(item->place ? psprintf("%s %s", state, item->place) : state) : (Datum) 0;
+		/* an agent that is retired, or not what was registered, will not come right by itself */
+		c.retryable[c.n++] = BoolGetDatum(item->sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+	}
+	return c;
+}
+
+static Datum
+array_of(const Datum *elements, const bool *nulls, int n, Oid type)
+{
+	int			dimensions[] = {n};
+	int			lower[] = {1};
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array((Datum *) elements, (bool *) nulls, 1, dimensions, lower, type, length, by_value, align));
 }

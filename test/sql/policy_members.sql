@@ -73,7 +73,7 @@ SELECT p.name, o.reference, m.weight, to_regclass(format('leadroute.pool_%s_turn
     JOIN leadroute.owners o ON o.owner_id = m.owner_id AND o.owner_id = p.of_owner WHERE p.name LIKE '%policy_members%' ORDER BY 1;
 INSERT INTO leads VALUES (51, 'DE'), (52, 'AT'), (53, 'FR'), (54, 'DE');
 SELECT k.key, d.owner, d.pool, d.rule, d.reason_code FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id)
-    WHERE t.relation = 'leads'::regclass AND k.key::int > 50 ORDER BY 1;
+    WHERE CASE WHEN t.relation = 'leads'::regclass THEN k.key::int > 50 END ORDER BY 1;
 -- published again, there are no more pools, and it is the same version
 SELECT count(*) AS before FROM leadroute.pools \gset
 SELECT leadroute.publish_policy('policy_members', leadroute.policy_document('policy_members', max(version)), 'again') = max(version) AS same FROM leadroute.policy_versions JOIN leadroute.policies USING (policy_id) WHERE name = 'policy_members';
@@ -88,5 +88,5 @@ UPDATE leadroute.pool_members SET weight = 3 WHERE pool_id = (SELECT pool_id FRO
 UPDATE leadroute.owners SET available = false WHERE reference = 'policy_members a';
 INSERT INTO leads VALUES (61, 'DE'), (62, 'FR');
 SELECT k.key, d.outcome, d.owner, d.pool, d.reason_code FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id)
-    WHERE t.relation = 'leads'::regclass AND k.key::int > 60 ORDER BY 1;
+    WHERE CASE WHEN t.relation = 'leads'::regclass THEN k.key::int > 60 END ORDER BY 1;
 DROP SCHEMA policy_members CASCADE;

@@ -1,0 +1,52 @@
+/*
+ * going_on.h: runs that wait, as they are on record: what going_on.c and waiting_runs.c share.
+ */
+#ifndef LR_GOING_ON_H
+#define LR_GOING_ON_H
+
+#include "pipeline/pipeline.h"
+
+#include "access/htup.h"
+#include "executor/tuptable.h"
+#include "provenance/provenance.h"
+
+/* A run that waits, as it is on record. */
+typedef struct LrWaiting
+{
+	int64		lead_id;
+	int64		run_id;
+	int			source_id;
+	int			policy_version_id;
+	int			entry_no;
+	int64		supersedes;
+	char		cause;
+	char		mode;
+	int			trial_id;
+	char	   *note;			/* or NULL */
+	Oid			routed_by;
+	int			key_id;
+	bytea	   *evidence;
+	char	   *reason;
+	int			overflow_pool_id;	/* 0: it waits in none */
+	TimestampTz since;
+	LrContinuation *items;		/* results for it, in a row */
+	int			nitems;
+} LrWaiting;
+
+/* What is on record of a run that goes on. */
+typedef struct LrContinued
+{
+	const LrWaiting *waiting;
+	LrEvidence *evidence;
+	Bitmapset  *changed;		/* attributes that are not what they were */
+} LrContinued;
+
+/* waiting_runs.c */
+extern int64 *lr_lock_states(const int64 *lead_ids, int *n, bool skip);
+extern LrWaiting *lr_waiting_find(const int64 *lead_ids, int n, int *nfound);
+extern void lr_waiting_match(LrWaiting *waiting, int n, LrContinuation *items, int nitems);
+extern void lr_waiting_add(LrBatch *batch, const LrWaiting *waiting, TupleTableSlot *slot, HeapTuple row);
+extern bool lr_same_value(Oid type, Datum a, Datum b);
+extern int	lr_compare_continuations(const void *a, const void *b);
+
+#endif
