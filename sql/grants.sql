@@ -84,6 +84,10 @@ GRANT EXECUTE ON FUNCTION leadroute.recount_caps() TO leadroute_operator;
 GRANT EXECUTE ON FUNCTION leadroute.make_owner_index() TO leadroute_author, leadroute_operator;
 GRANT USAGE ON SEQUENCE leadroute.lead_ids TO leadroute_operator;
 
+-- Operators pause routing; everybody with a role sees what is paused.
+GRANT EXECUTE ON FUNCTION leadroute.pause_routing(text, text), leadroute.resume_routing(text, text) TO leadroute_operator;
+GRANT SELECT ON leadroute.routing_pauses TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+
 -- Authors write calendars; they and operators say who is away, and ask who works. Nobody else reads absences.
 GRANT SELECT ON leadroute.calendars, leadroute.calendar_hours, leadroute.holidays
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
@@ -155,7 +159,7 @@ BEGIN
     FOR t IN SELECT * FROM (VALUES
         ('leadroute.attached_tables', ''), ('leadroute.lead_keys', ''), ('leadroute.lead_states', ''),
         ('leadroute.lead_acts', ''), ('leadroute.lead_act_ids', ''), ('leadroute.lead_batch_ids', ''),
-        ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
+        ('leadroute.routing_pauses', ''), ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
         ('leadroute.agents', 'WHERE agent_id >= 1000'), ('leadroute.documents', 'WHERE document_id >= 1000'),
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),

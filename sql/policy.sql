@@ -97,7 +97,7 @@ CREATE TABLE leadroute.policy_acts (
     at timestamptz NOT NULL DEFAULT now(),
     act text NOT NULL CHECK (act IN ('publish', 'approve', 'activate', 'rollback', 'schedule', 'cancel', 'require_approval', 'waive_approval', 'discard',
         'publish_document', 'start_canary', 'start_shadow', 'change_share', 'promote_candidate', 'abort_trial', 'abort_trial_automatically',
-        'set_flag', 'drop_flag', 'set_table_mode')),
+        'set_flag', 'drop_flag', 'set_table_mode', 'pause_routing', 'resume_routing', 'resume_after_restore')),
     policy_id integer,
     policy_version_id integer,
     document_id integer,
@@ -115,10 +115,10 @@ CREATE TABLE leadroute.policy_acts (
 );
 CREATE INDEX policy_acts_policy ON leadroute.policy_acts (policy_id);
 COMMENT ON TABLE leadroute.policy_acts IS 'What people did with policies and documents: who, when, from where, why. Append-only.';
-COMMENT ON COLUMN leadroute.policy_acts.act IS 'Of a policy: publish, approve, activate, rollback; schedule and cancel of an activation; require_approval and waive_approval; discard of a draft. Of a trial: start_canary, start_shadow, change_share, promote_candidate, abort_trial and abort_trial_automatically. publish_document of a scorecard or jurisdictions; set_flag and drop_flag of a flag; set_table_mode of an attached table.';
+COMMENT ON COLUMN leadroute.policy_acts.act IS 'Of a policy: publish, approve, activate, rollback; schedule and cancel of an activation; require_approval and waive_approval; discard of a draft. Of a trial: start_canary, start_shadow, change_share, promote_candidate, abort_trial and abort_trial_automatically. publish_document of a scorecard or jurisdictions; set_flag and drop_flag of a flag; set_table_mode of an attached table; pause_routing and resume_routing of a scope; resume_after_restore of the database.';
 COMMENT ON COLUMN leadroute.policy_acts.at IS 'When it was done; of an activation that had been scheduled, when it was entered here: effective_at says from when on.';
 COMMENT ON COLUMN leadroute.policy_acts.policy_version_id IS 'The version that the act is about; of a trial the candidate.';
-COMMENT ON COLUMN leadroute.policy_acts.subject IS 'The flag''s name; the table''s name and its mode; null for policies and documents.';
+COMMENT ON COLUMN leadroute.policy_acts.subject IS 'The flag''s name; the table''s name and its mode; the scope of a pause; null for policies and documents.';
 COMMENT ON COLUMN leadroute.policy_acts.document_id IS 'The document that was published.';
 COMMENT ON COLUMN leadroute.policy_acts.previous_version_id IS 'The version that was active before; null if none was, and for acts that change none.';
 COMMENT ON COLUMN leadroute.policy_acts.draft IS 'The draft that was published or discarded; null for a document without a draft.';

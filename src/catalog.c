@@ -57,6 +57,7 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_TRIAL_TALLIES] = "trial_tallies",
 	[LR_TABLE_FEATURE_FLAGS] = "feature_flags",
 	[LR_TABLE_TASKS] = "tasks",
+	[LR_TABLE_ROUTING_PAUSES] = "routing_pauses",
 };
 
 bool		lr_configuration_changing = false;

@@ -32,6 +32,7 @@ static bool next_section(LrReader *in, int *tag, LrReader *section);
 static void unfold_rules(LrReader *in, StringInfo json);
 static void unfold_account_owners(LrReader *in, StringInfo json);
 static void prefer_account_owners(LrStep *step, LrRun *run);
+static void leave_pending(LrRun *run);
 
 typedef struct AssignConfig
 {
@@ -110,6 +111,7 @@ run(LrStep *step, LrRun *run)
 		run->outcome = match.rule->outcome;
 		run->reason = match.rule->reason;
 		run->pool_id = match.rule->pool_id;
+		leave_pending(run);
 	}
 	if (run->nhits > 0 || match.nerrors > 0)
 	{
@@ -141,6 +143,21 @@ run(LrStep *step, LrRun *run)
 		lr_put_varint(content, run->preferred_lead_id);
 		put_section(step, run, SECTION_KNOWN_PERSON, content);
 	}
+}
+
+/* A lead whose steps are not as sure as the rule asks for is a person's to decide; one whose pool is paused waits. */
+static void
+leave_pending(LrRun *run)
+{
+	const LrTerms *terms = run->outcome == LR_ASSIGNED ? lr_rule_terms(run->batch->policy, run->rule) : NULL;
+
+	if (terms && terms->review_below > 0 && lr_run_confidence(run) < terms->review_below)
+		run->reason = "review";
+	else if (run->pool_id && lr_paused(run))
+		run->reason = "paused";
+	else
+		return;
+	run->outcome = LR_PENDING;
 }
 
 /* Notes who of the lead's account is to have it, in the order of the rule's roles, each once. */

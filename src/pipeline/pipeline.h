@@ -38,7 +38,8 @@ typedef struct LrStepResult
 	StringInfo	detail;			/* the agent's own evidence; of one that is not ours what is known of its attempts, JSON; or NULL */
 	bool		asked;			/* it waits, and a task for it has to be made */
 	bool		by_fallback;	/* the task is for the fallback agent */
-	TimestampTz held_until;		/* of a step that is held */
+	bool		held;			/* it waits for attributes */
+	TimestampTz held_until;		/* of a step that is, or was, held */
 } LrStepResult;
 
 /* One lead going through one policy version. */
@@ -213,6 +214,9 @@ extern double lr_step_confidence(const LrStep *step, Datum output);
 extern double lr_run_confidence(const LrRun *run);
 extern void lr_tasks_write(struct LrRecorder *recorder, LrBatch *batch);
 extern void lr_tasks_remove(const LrBatch *batch);
+
+/* pause.c */
+extern bool lr_paused(const LrRun *run);
 
 /* going_on.c: runs that waited go on */
 typedef struct LrContinuation

@@ -72,6 +72,7 @@ lr_step_held(LrStep *step, LrRun *run)
 		return false;
 	result->status = LR_STEP_WAITING;
 	result->asked = result->held_until == 0;
+	result->held = true;
 	result->held_until = until;
 	detail = psprintf("{\"held_until\": \"%s\"}", timestamptz_to_str(until));
 	lr_run_set_detail(run, step, detail, (int) strlen(detail));
@@ -360,7 +361,7 @@ write_task(LrWriter *writer, LrStep *step, const LrRun *run, bool plain, int *no
 	const LrStepResult *result = &run->steps[step->number];
 	const LrBatch *batch = run->batch;
 	TupleTableSlot *slot = lr_writer_row(writer);
-	bool		held = result->held_until != 0;
+	bool		held = result->held;
 	TimestampTz wake_at = 0;
 
 	put(slot, TASK_RUN_ID, Int64GetDatum(run->run_id));
