@@ -178,7 +178,7 @@ COMMENT ON FUNCTION leadroute.retry_wait(bigint, integer, integer, interval, dou
     'Returns how long a task waits after an attempt that failed: wait times factor to the power of attempt - 1, not above ceiling, less the part jitter of it times a number from 0 to 1 that the MD5 digest of run, step and attempt gives. The same whenever it is computed.';
 
 CREATE FUNCTION leadroute.settle_failures(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[], begun boolean)
-    RETURNS TABLE (run_id bigint, step_no integer, action text, error text, again boolean, agent_id integer, agent text, attempts jsonb, output jsonb,
+    RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, action text, error text, again boolean, agent_id integer, agent text, attempts jsonb,
                    external boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
@@ -188,7 +188,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH judged AS MATERIALIZED (
-        SELECT t.run_id, t.step_no, w.error, w.again, s.fallback, s.fallback_queue_id, n.attempt, r.wait, a.agent_id, x.agent,
+        SELECT t.run_id, t.lead_id, t.step_no, w.error, w.again, s.fallback_queue_id, n.attempt, r.wait, a.agent_id, x.agent,
             least(moment + s.schedule_to_start, moment + s.schedule_to_close) AS moved_wake_at,
             coalesce(t.history, '[]') || jsonb_strip_nulls(jsonb_build_object('attempt', CASE WHEN begun THEN n.attempt END, 'error', w.error, 'at', moment, 'by', x.agent)) AS history,
             CASE WHEN w.again AND n.attempt < s.attempts AND NOT s.not_on && string_to_array(w.error, ' ')
@@ -220,7 +220,7 @@ BEGIN
         FROM judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action = 'agent'),
     gone AS (
         DELETE FROM leadroute.tasks t USING judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action IN ('output', 'skip', 'fail'))
-    SELECT j.run_id, j.step_no::integer, j.action, j.error, j.again, j.agent_id, j.agent, j.history, j.fallback -> 'output', j.external FROM judged j;
+    SELECT j.run_id, j.lead_id, j.step_no::integer, j.action, j.error, j.again, j.agent_id, j.agent, j.history, j.external FROM judged j;
 END $$;
 COMMENT ON FUNCTION leadroute.settle_failures(bigint[], integer[], text[], boolean[], boolean) IS
     'Decides what becomes of tasks that failed, and writes it: tried again, given to the fallback agent, or gone. Part of attempts_failed().';
@@ -232,9 +232,8 @@ DECLARE
     settled record;
     notice integer;
 BEGIN
-    SELECT count(*) AS n, array_agg(s.run_id) FILTER (WHERE f.final) AS runs, array_agg(s.step_no) FILTER (WHERE f.final) AS steps,
-        array_agg(CASE s.action WHEN 'output' THEN s.output END) FILTER (WHERE f.final) AS outputs,
-        array_agg(CASE WHEN s.action <> 'output' THEN s.error END) FILTER (WHERE f.final) AS errors,
+    SELECT count(*) AS n, array_agg(s.run_id) FILTER (WHERE f.final) AS runs, array_agg(s.lead_id) FILTER (WHERE f.final) AS leads,
+        array_agg(s.step_no) FILTER (WHERE f.final) AS steps, array_agg(s.error) FILTER (WHERE f.final) AS errors,
         array_agg(jsonb_strip_nulls(jsonb_build_object('by', s.agent, 'attempts', s.attempts, 'fallback', nullif(s.action, 'fail')))) FILTER (WHERE f.final) AS details,
         array_agg(s.agent_id) FILTER (WHERE f.counts) AS agents, array_agg(s.error) FILTER (WHERE f.counts) AS agent_errors,
         bool_or(s.action = 'retry') AS retried, bool_or(s.action = 'agent' AND s.external) AS to_agents, bool_or(s.action = 'agent' AND NOT s.external) AS to_executors
@@ -242,7 +241,7 @@ BEGIN
     FROM leadroute.settle_failures(run_ids, step_nos, errors, retryable, begun) s,
         LATERAL (SELECT s.action IN ('output', 'skip', 'fail') AS final, begun AND s.again AND s.agent_id IS NOT NULL AS counts) f;
     IF settled.runs IS NOT NULL THEN
-        PERFORM leadroute.continue_runs(settled.runs, settled.steps, settled.outputs, settled.errors, settled.details);
+        PERFORM leadroute.continue_runs(settled.runs, settled.leads, settled.steps, array_fill(NULL::jsonb, ARRAY[cardinality(settled.runs)]), settled.errors, settled.details);
     END IF;
     notice := settled.to_executors::integer + 2 * settled.to_agents::integer + 4 * settled.retried::integer;
     IF settled.agents IS NOT NULL AND leadroute.agents_failed(settled.agents, settled.agent_errors) THEN
@@ -320,15 +319,15 @@ COMMENT ON FUNCTION leadroute.lock_work(integer) IS
     'Locks tasks that run inside, and the states of their leads, until the transaction ends; passes over what others have. max: about how many, shared by queues of different names. Returns them with the agent to call, which attempt this is, whether it is the fallback, how long it may take, and the attempts that failed. Part of executors.';
 
 CREATE FUNCTION leadroute.due_tasks(most integer, lowest bigint, moment timestamptz)
-    RETURNS TABLE (run_id bigint, step_no integer, state "char", error text, begun boolean, again boolean, external boolean)
+    RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, state "char", error text, begun boolean, again boolean, external boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off SET enable_sort = off
 AS $$
 BEGIN
     LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
     RETURN QUERY
-    SELECT d.run_id, d.step_no::integer, d.state, 'LR011 ' || d.what, d.state = 'c', d.what NOT IN ('schedule_to_start', 'schedule_to_close'), k.external
-    FROM (SELECT t.run_id, t.step_no, t.state, t.queue_id,
+    SELECT d.run_id, d.lead_id, d.step_no::integer, d.state, 'LR011 ' || d.what, d.state = 'c', d.what NOT IN ('schedule_to_start', 'schedule_to_close'), k.external
+    FROM (SELECT t.run_id, t.lead_id, t.step_no, t.state, t.queue_id,
               CASE WHEN t.scheduled_at + p.schedule_to_close <= moment THEN 'schedule_to_close'
                    WHEN t.state <> 'c' THEN 'schedule_to_start'
                    WHEN t.started_at + p.start_to_close <= moment THEN 'start_to_close'
@@ -389,8 +388,7 @@ BEGIN
         SELECT count(*) AS n,
             array_agg(d.run_id) FILTER (WHERE d.state = 'r') AS retry_runs, array_agg(d.step_no) FILTER (WHERE d.state = 'r') AS retry_steps,
             bool_or(d.state = 'r' AND d.external) AS to_agents, bool_or(d.state = 'r' AND NOT d.external) AS to_executors,
-            array_agg(d.run_id) FILTER (WHERE d.state = 'h') AS held_runs, array_agg(d.step_no) FILTER (WHERE d.state = 'h') AS held_steps,
-            array_agg(d.run_id) FILTER (WHERE d.state = 'v') AS review_runs, array_agg(d.step_no) FILTER (WHERE d.state = 'v') AS review_steps,
+            array_agg(d.run_id) FILTER (WHERE d.state = 'h') AS held_runs, array_agg(d.lead_id) FILTER (WHERE d.state = 'h') AS held_leads, array_agg(d.step_no) FILTER (WHERE d.state = 'h') AS held_steps,
             array_agg(d.run_id) FILTER (WHERE d.state = 'c') AS lost_runs, array_agg(d.step_no) FILTER (WHERE d.state = 'c') AS lost_steps,
             array_agg(d.error) FILTER (WHERE d.state = 'c') AS lost_errors, array_agg(d.again) FILTER (WHERE d.state = 'c') AS lost_again,
             array_agg(d.run_id) FILTER (WHERE d.state = 'q') AS late_runs, array_agg(d.step_no) FILTER (WHERE d.state = 'q') AS late_steps,
@@ -405,13 +403,9 @@ BEGIN
             FROM unnest(due.retry_runs, due.retry_steps) AS w (run_id, step_no) WHERE t.run_id = w.run_id AND t.step_no = w.step_no;
             PERFORM leadroute.notice_workers(due.to_executors::integer + 2 * due.to_agents::integer);
         END IF;
-        IF due.review_runs IS NOT NULL THEN
-            UPDATE leadroute.tasks t SET wake_at = NULL
-            FROM unnest(due.review_runs, due.review_steps) AS w (run_id, step_no) WHERE t.run_id = w.run_id AND t.step_no = w.step_no;
-        END IF;
         IF due.held_runs IS NOT NULL THEN
             DELETE FROM leadroute.tasks t USING unnest(due.held_runs, due.held_steps) AS w (run_id, step_no) WHERE t.run_id = w.run_id AND t.step_no = w.step_no;
-            PERFORM leadroute.continue_runs(due.held_runs, array_fill(0, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]),
+            PERFORM leadroute.continue_runs(due.held_runs, due.held_leads, array_fill(0, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]),
                 array_fill(NULL::text, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]));
         END IF;
         IF due.lost_runs IS NOT NULL THEN

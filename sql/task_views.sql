@@ -2,18 +2,15 @@
 
 CREATE VIEW leadroute.waiting_tasks AS
     SELECT t.run_id || '/' || t.step_no AS task, t.lead_id, t.run_id AS decision_id, k.name AS queue, k.capability, a.name || '@' || a.version AS agent,
-           k.priority, CASE t.state WHEN 'q' THEN 'queued' WHEN 'c' THEN 'claimed' WHEN 'r' THEN 'retrying' WHEN 'h' THEN 'held' WHEN 'v' THEN 'review' END AS state,
+           k.priority, CASE t.state WHEN 'q' THEN 'queued' WHEN 'c' THEN 'claimed' WHEN 'r' THEN 'retrying' WHEN 'h' THEN 'held' WHEN 'd' THEN 'done' END AS state,
            CASE t.state
                WHEN 'c' THEN 'in hand of ' || t.holder
                WHEN 'r' THEN 'tried again after ' || (t.history -> -1 ->> 'error')
                WHEN 'h' THEN 'held until attributes arrive'
-               WHEN 'v' THEN 'a person reviews it'
+               WHEN 'd' THEN 'its run goes on in a moment'
                ELSE CASE
                    WHEN k.agent_id = 99 AND NOT EXISTS (SELECT FROM leadroute.agents o WHERE o.kind = 'external' AND o.agent_id <> 99
                                                         AND o.state <> 'retired' AND k.capability = ANY (o.capabilities)) THEN 'no agent offers the capability'
-                   WHEN k.agent_id = 99 AND p.not_in_regions <> '{}' AND NOT EXISTS (
-                       SELECT FROM leadroute.agents o WHERE o.kind = 'external' AND o.agent_id <> 99 AND o.state <> 'retired'
-                       AND k.capability = ANY (o.capabilities) AND o.region <> ALL (p.not_in_regions)) THEN 'no agent in a region that the step allows'
                    WHEN a.state = 'retired' THEN 'the agent is retired'
                    WHEN s.breaker = 'open' THEN 'the agent''s circuit breaker is open'
                    WHEN s.breaker = 'half_open' THEN 'the agent''s circuit breaker lets probes through'
@@ -23,17 +20,16 @@ CREATE VIEW leadroute.waiting_tasks AS
     FROM leadroute.tasks t
     LEFT JOIN leadroute.task_queues k USING (queue_id)
     LEFT JOIN leadroute.agents a USING (agent_id)
-    LEFT JOIN leadroute.agent_states s USING (agent_id)
-    LEFT JOIN leadroute.policy_steps p ON p.policy_version_id = t.policy_version_id AND p.step_no = t.step_no;
+    LEFT JOIN leadroute.agent_states s USING (agent_id);
 COMMENT ON VIEW leadroute.waiting_tasks IS 'Every task, and why it waits. Done ones are in the record.';
 COMMENT ON COLUMN leadroute.waiting_tasks.task IS 'Its id: run and step.';
 COMMENT ON COLUMN leadroute.waiting_tasks.lead_id IS 'The lead.';
 COMMENT ON COLUMN leadroute.waiting_tasks.decision_id IS 'The run.';
-COMMENT ON COLUMN leadroute.waiting_tasks.queue IS 'The queue; null for holds and reviews.';
-COMMENT ON COLUMN leadroute.waiting_tasks.capability IS 'The work that it asks for; null for holds and reviews.';
+COMMENT ON COLUMN leadroute.waiting_tasks.queue IS 'The queue; null for holds.';
+COMMENT ON COLUMN leadroute.waiting_tasks.capability IS 'The work that it asks for; null for holds.';
 COMMENT ON COLUMN leadroute.waiting_tasks.agent IS 'Whose work it is, name@version; anybody@1: that of any external agent that offers the capability.';
 COMMENT ON COLUMN leadroute.waiting_tasks.priority IS 'Tasks of a higher one are given out first.';
-COMMENT ON COLUMN leadroute.waiting_tasks.state IS 'queued, claimed, retrying, held or review.';
+COMMENT ON COLUMN leadroute.waiting_tasks.state IS 'queued, claimed, retrying, held or done.';
 COMMENT ON COLUMN leadroute.waiting_tasks.why IS 'What it waits for, in words.';
 COMMENT ON COLUMN leadroute.waiting_tasks.attempt IS 'How often it was begun.';
 COMMENT ON COLUMN leadroute.waiting_tasks.scheduled_at IS 'When it was first queued.';
@@ -42,25 +38,20 @@ COMMENT ON COLUMN leadroute.waiting_tasks.due_at IS 'When something is due, what
 COMMENT ON COLUMN leadroute.waiting_tasks.history IS 'Attempts that failed: attempt, error, at, by.';
 
 CREATE VIEW leadroute.review_queue AS
-    SELECT t.lead_id, t.run_id AS decision_id, l.relation_name AS leads_table, t.step_no, t.scheduled_at AS since, t.history AS reasons,
-           o.reference AS owner, p.name AS pool, s.score, s.tier
-    FROM leadroute.tasks t
-    JOIN leadroute.lead_states s USING (lead_id)
+    SELECT s.lead_id, s.run_id AS decision_id, l.relation_name AS leads_table, s.since, s.score, s.tier,
+           (SELECT min(p.confidence) FROM leadroute.provenance p WHERE p.decision_id = s.run_id AND p.entry_no = (
+               SELECT max(e.entry_no) FROM leadroute.entries e WHERE e.run_id = s.run_id)) AS confidence
+    FROM leadroute.lead_states s
     LEFT JOIN leadroute.attached_tables l USING (source_id)
-    LEFT JOIN leadroute.owners o ON o.owner_id = s.owner_id
-    LEFT JOIN leadroute.pools p ON p.pool_id = s.pool_id
-    WHERE t.state = 'v';
-COMMENT ON VIEW leadroute.review_queue IS 'Leads on which a person has to decide, through override_decision(), the longest waiting to be taken first.';
+    WHERE s.outcome = 'pending' AND s.reason_code = 'review' AND s.closed_at IS NULL AND s.finished_at IS NULL;
+COMMENT ON VIEW leadroute.review_queue IS 'Leads on which a person has to decide, through override_decision(), because a step or rule was not sure enough.';
 COMMENT ON COLUMN leadroute.review_queue.lead_id IS 'The lead.';
 COMMENT ON COLUMN leadroute.review_queue.decision_id IS 'What to override.';
 COMMENT ON COLUMN leadroute.review_queue.leads_table IS 'The lead''s table, by its name when it was attached.';
-COMMENT ON COLUMN leadroute.review_queue.step_no IS 'The step after which it was stopped: its place in the policy document.';
 COMMENT ON COLUMN leadroute.review_queue.since IS 'Since when it waits for a person.';
-COMMENT ON COLUMN leadroute.review_queue.reasons IS 'Why it was stopped, where that was noted.';
-COMMENT ON COLUMN leadroute.review_queue.owner IS 'Who has the lead meanwhile; null if nobody.';
-COMMENT ON COLUMN leadroute.review_queue.pool IS 'The pool, if one is known.';
 COMMENT ON COLUMN leadroute.review_queue.score IS 'What computeLeadScore gave.';
 COMMENT ON COLUMN leadroute.review_queue.tier IS 'The tier of the score.';
+COMMENT ON COLUMN leadroute.review_queue.confidence IS 'How sure the least sure step was, 0 to 1; null if none said.';
 
 CREATE VIEW leadroute.circuit_breakers AS
     SELECT a.name AS agent, a.version, a.kind, coalesce(s.breaker, 'closed') AS state, coalesce(s.failures, 0) AS failures, a.breaker_failures AS opens_at,

@@ -144,7 +144,7 @@ END $$;
 COMMENT ON FUNCTION leadroute.ready_queues(boolean, integer, text[]) IS
     'Returns the queues in which something waits, with the first place in each: those of one name together, names in random order, within a name by priority and then by age. for_executors: those whose tasks run inside; otherwise those that an agent may take from, for the capabilities wanted. Raises floors where looking took long. Part of claiming.';
 
-CREATE FUNCTION leadroute.claim_queue(queue integer, lowest bigint, most integer, lease interval, by_holder text, agent_region text, counted_for integer)
+CREATE FUNCTION leadroute.claim_queue(queue integer, lowest bigint, most integer, lease interval, by_holder text, counted_for integer)
     RETURNS TABLE (run_id bigint, step_no integer, token bigint, capability text, attempt integer, lead_id bigint, inputs jsonb, traceparent text,
                    deadline timestamptz, heartbeat interval)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
@@ -158,9 +158,7 @@ BEGIN
         SELECT t.ctid AS at
         FROM leadroute.tasks t
         WHERE t.queue_id = queue AND t.state = 'q' AND t.place >= lowest
-            AND NOT EXISTS (SELECT FROM leadroute.policy_steps s WHERE s.policy_version_id = t.policy_version_id AND s.step_no = t.step_no
-                            AND s.not_in_regions <> '{}' AND (agent_region IS NULL OR agent_region = ANY (s.not_in_regions)))
-        ORDER BY t.place LIMIT most FOR UPDATE OF t SKIP LOCKED),
+        ORDER BY t.place LIMIT most FOR UPDATE SKIP LOCKED),
     claimed AS (
         UPDATE leadroute.tasks t
         SET state = 'c', token = 1 + (random() * 9007199254740990)::bigint, attempt = t.attempt + 1, holder = by_holder, started_at = moment,
@@ -174,8 +172,8 @@ BEGIN
         SELECT counted_for, c.run_id, c.step_no, c.token FROM claimed c WHERE counted_for IS NOT NULL)
     SELECT * FROM claimed;
 END $$;
-COMMENT ON FUNCTION leadroute.claim_queue(integer, bigint, integer, interval, text, text, integer) IS
-    'Claims the first tasks of a queue, passing over those that others are claiming and those whose step forbids the agent''s region. lowest: the place to look from. counted_for: the agent, if it has a max_concurrent. Part of claiming.';
+COMMENT ON FUNCTION leadroute.claim_queue(integer, bigint, integer, interval, text, integer) IS
+    'Claims the first tasks of a queue, passing over those that others are claiming. lowest: the place to look from. counted_for: the agent, if it has a max_concurrent. Part of claiming.';
 
 CREATE FUNCTION leadroute.claim_tasks_for(caller oid, agent text, capabilities text[], most integer, lease interval, holder text)
     RETURNS TABLE (task text, token bigint, capability text, attempt integer, lead_id bigint, inputs jsonb, traceparent text,
@@ -230,7 +228,7 @@ BEGIN
     END IF;
     allowed := room;
     IF room > 0 THEN
-        SELECT array_agg(r.queue_id ORDER BY r.n), array_agg(r.name ORDER BY r.n), array_agg(r.head ORDER BY r.n), ceil(room / count(DISTINCT r.name)::real)
+        SELECT array_agg(r.queue_id ORDER BY r.n), array_agg(r.name ORDER BY r.n), array_agg(r.head ORDER BY r.n), ceil(room / nullif(count(DISTINCT r.name), 0)::real)
         INTO queues, names, heads, quota
         FROM (SELECT q.*, row_number() OVER () AS n FROM leadroute.ready_queues(false, a.agent_id, coalesce(capabilities, a.capabilities)) q) r;
     END IF;
@@ -244,10 +242,10 @@ BEGIN
             wanted := least(room, left_of_name);
             CONTINUE WHEN wanted = 0 OR heads[i] IS NULL;
             RETURN QUERY
-                WITH c AS MATERIALIZED (SELECT * FROM leadroute.claim_queue(queues[i], heads[i], wanted, lease, by_holder, a.region, CASE WHEN a.max_concurrent IS NOT NULL THEN a.agent_id END)),
+                WITH c AS MATERIALIZED (SELECT * FROM leadroute.claim_queue(queues[i], heads[i], wanted, lease, by_holder, CASE WHEN a.max_concurrent IS NOT NULL THEN a.agent_id END)),
                 read AS MATERIALIZED (
-                    SELECT r.* FROM (SELECT array_agg(c.run_id) AS runs, array_agg(c.step_no) AS steps FROM c WHERE c.inputs IS NULL) m,
-                        LATERAL leadroute.read_task_inputs(m.runs, m.steps) r
+                    SELECT r.* FROM (SELECT array_agg(c.run_id) AS runs, array_agg(c.lead_id) AS leads, array_agg(c.step_no) AS steps FROM c WHERE c.inputs IS NULL) m,
+                        LATERAL leadroute.read_task_inputs(m.runs, m.leads, m.steps) r
                     WHERE m.runs IS NOT NULL)
                 SELECT c.run_id || '/' || c.step_no, c.token, c.capability, c.attempt, c.lead_id,
                     CASE WHEN c.inputs IS NOT NULL THEN c.inputs ELSE (SELECT r.inputs FROM read r WHERE r.run_id = c.run_id AND r.step_no = c.step_no) END,
@@ -273,7 +271,7 @@ CREATE FUNCTION leadroute.claim_tasks(agent text, capabilities text[] DEFAULT NU
                    deadline timestamptz, heartbeat interval)
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_claim_tasks';
 COMMENT ON FUNCTION leadroute.claim_tasks(text, text[], integer, interval, text) IS
-    'Takes tasks for an external agent. agent: name@version; the caller has to be its owner or a member of that role. capabilities: of the agent''s only these; null for all. max: 1 to 10000. lease: how long the tasks are kept without extend_task(), 1 second to 1 day. holder: which of several workers it is, a code. Queues of different names share, within a name priority and then age decide; what others are claiming is passed over, and so is what must not go to the agent''s region. Nothing comes while the agent''s circuit breaker is open, beyond its max_concurrent, or faster than its max_per_second. Returns for each task its id, the same on every attempt; the token to give back; which attempt it is; the inputs that the contract declares, read from the lead now; the lead''s traceparent; deadline, when the task is taken away however often it is extended, null if never; heartbeat, within which extend_task() has to come. Raises 22023 for what is out of range or not offered, 42704 for an unknown agent, 42501 for somebody else''s, 55000 for a retired one or in a database that is a copy.';
+    'Takes tasks for an external agent. agent: name@version; the caller has to be its owner or a member of that role. capabilities: of the agent''s only these; null for all. max: 1 to 10000. lease: how long the tasks are kept without extend_task(), 1 second to 1 day. holder: which of several workers it is, a code. Queues of different names share, within a name priority and then age decide; what others are claiming is passed over. Nothing comes while the agent''s circuit breaker is open, beyond its max_concurrent, or faster than its max_per_second. Returns for each task its id, the same on every attempt; the token to give back; which attempt it is; the inputs that the contract declares, read from the lead now; the lead''s traceparent; deadline, when the task is taken away however often it is extended, null if never; heartbeat, within which extend_task() has to come. Raises 22023 for what is out of range or not offered, 42704 for an unknown agent, 42501 for somebody else''s, 55000 for a retired one or in a database that is a copy.';
 
 CREATE FUNCTION leadroute.split_tasks(tasks text[], tokens bigint[]) RETURNS TABLE (run_ids bigint[], step_nos integer[])
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -303,7 +301,7 @@ END $$;
 COMMENT ON FUNCTION leadroute.lock_claimed(bigint[], integer[], bigint[]) IS 'Locks the states of the leads whose tasks are held with these tokens. Part of the protocol.';
 
 CREATE FUNCTION leadroute.delete_claimed(run_ids bigint[], step_nos integer[], tokens bigint[])
-    RETURNS TABLE (n bigint, run_id bigint, step_no integer, holder text, history jsonb, fallback boolean)
+    RETURNS TABLE (n bigint, run_id bigint, lead_id bigint, step_no integer, holder text, history jsonb, fallback boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
 AS $$
@@ -312,7 +310,7 @@ BEGIN
     WITH gone AS (
         DELETE FROM leadroute.tasks t USING unnest(run_ids, step_nos, tokens) WITH ORDINALITY AS w (run_id, step_no, token, n)
         WHERE t.run_id = w.run_id AND t.step_no = w.step_no AND t.token = w.token AND t.state = 'c'
-        RETURNING w.n, t.run_id, t.step_no::integer, t.holder, t.history,
+        RETURNING w.n, t.run_id, t.lead_id, t.step_no::integer, t.holder, t.history,
             EXISTS (SELECT FROM leadroute.policy_steps s WHERE s.policy_version_id = t.policy_version_id AND s.step_no = t.step_no
                     AND s.fallback_queue_id = t.queue_id))
     SELECT * FROM gone;
@@ -407,6 +405,7 @@ DECLARE
     steps integer[];
     places bigint[];
     done_runs bigint[];
+    done_leads bigint[];
     done_steps integer[];
     done_outputs jsonb[];
     done_details jsonb[];
@@ -421,16 +420,16 @@ BEGIN
     END IF;
     PERFORM leadroute.check_results(outputs, confidences, models, telemetry);
     PERFORM leadroute.lock_claimed(runs, steps, tokens);
-    SELECT array_agg(d.n), array_agg(d.run_id), array_agg(d.step_no),
+    SELECT array_agg(d.n), array_agg(d.run_id), array_agg(d.lead_id), array_agg(d.step_no),
         array_agg(CASE WHEN confidences[d.n] IS NULL THEN outputs[d.n] ELSE outputs[d.n] || jsonb_build_object('confidence', confidences[d.n]) END),
         array_agg(jsonb_strip_nulls(jsonb_build_object('by', d.agent, 'model', models[d.n], 'attempts', d.history, 'fallback', CASE WHEN d.fallback THEN 'agent' END,
             'telemetry', telemetry[d.n], 'recomputable', CASE WHEN models[d.n] IS NULL AND a.keeps_state THEN false END))),
         array_agg(a.agent_id)
-    INTO places, done_runs, done_steps, done_outputs, done_details, agents
+    INTO places, done_runs, done_leads, done_steps, done_outputs, done_details, agents
     FROM (SELECT g.*, split_part(g.holder, '/', 1) AS agent FROM leadroute.delete_claimed(runs, steps, tokens) g) d
     LEFT JOIN (SELECT x.agent_id, x.name || '@' || x.version AS agent, x.keeps_state FROM leadroute.agents x WHERE x.kind = 'external') a USING (agent);
     IF done_runs IS NOT NULL THEN
-        PERFORM leadroute.continue_runs(done_runs, done_steps, done_outputs, array_fill(NULL::text, ARRAY[cardinality(done_runs)]), done_details);
+        PERFORM leadroute.continue_runs(done_runs, done_leads, done_steps, done_outputs, array_fill(NULL::text, ARRAY[cardinality(done_runs)]), done_details);
         PERFORM leadroute.agents_succeeded(agents);
     END IF;
     IF coalesce(cardinality(done_runs), 0) < cardinality(tasks) THEN

@@ -36,7 +36,6 @@ CREATE TABLE leadroute.policy_steps (
     heartbeat interval,
     fallback jsonb,
     fallback_queue_id integer,
-    not_in_regions text[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (policy_version_id, step_no)
 );
 COMMENT ON TABLE leadroute.policy_steps IS 'Steps of published policy versions that run outside of the inserting transaction: how they are queued, tried again and given up. Derived from the document when it is published.';
@@ -55,7 +54,6 @@ COMMENT ON COLUMN leadroute.policy_steps.schedule_to_close IS 'How long all atte
 COMMENT ON COLUMN leadroute.policy_steps.heartbeat IS 'How long an agent may be silent; null: as long as its lease.';
 COMMENT ON COLUMN leadroute.policy_steps.fallback IS 'What takes the place of a step that failed for good: {"agent": …}, {"output": …} or {"skip": true}; null: nothing.';
 COMMENT ON COLUMN leadroute.policy_steps.fallback_queue_id IS 'Where tasks of the fallback agent wait; null unless fallback names one.';
-COMMENT ON COLUMN leadroute.policy_steps.not_in_regions IS 'Regions where it must not be done: agents there, or whose region is unknown, are not given its tasks.';
 
 CREATE FUNCTION leadroute.queue_for(name text, capability text, agent_id integer, priority integer, external boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
