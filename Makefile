@@ -24,7 +24,8 @@ SHLIB_LINK = -ljansson -lidn2 -lcrypto
 
 # The install script is assembled from one file per part, in this order: whatever a part refers to stands before it.
 SQL_PARTS = sql/header.sql sql/intake.sql sql/registry.sql sql/policy.sql sql/scoring.sql sql/agents.sql \
-	sql/assignment.sql sql/calendars.sql sql/accounts.sql sql/counters.sql sql/provenance.sql sql/workers.sql sql/choosing.sql sql/pipeline.sql sql/pauses.sql sql/persons.sql \
+	sql/assignment.sql sql/calendars.sql sql/accounts.sql sql/counters.sql sql/provenance.sql sql/workers.sql sql/choosing.sql \
+	sql/pipeline.sql sql/pauses.sql sql/tasks.sql sql/breakers.sql sql/task_views.sql sql/persons.sql \
 	sql/afterwards.sql sql/observe.sql sql/policy_evaluation.sql sql/policy_trials.sql \
 	sql/policy_analysis.sql sql/policy_differences.sql sql/policy_drafts.sql sql/grants.sql
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql

@@ -107,8 +107,17 @@ GRANT EXECUTE ON FUNCTION leadroute.surviving_lead(bigint) TO leadroute_operator
 GRANT EXECUTE ON FUNCTION leadroute.fairness_report(text, timestamptz) TO leadroute_operator, leadroute_auditor, leadroute_author;
 
 -- Agents are registered by whom they run as.
-GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text), leadroute.deprecate_agent(text, text, boolean)
+GRANT EXECUTE ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text), leadroute.deprecate_agent(text, text, boolean),
+    leadroute.register_external_agent(text, text, text[], text[], text, text, boolean, integer, real, integer, interval, integer, text)
     TO leadroute_agent;
+-- They take tasks as the agents whose owners they are, keep them by their tokens, and give them back. What waits, operators and auditors see too.
+GRANT EXECUTE ON FUNCTION leadroute.claim_tasks(text, text[], integer, interval, text), leadroute.extend_task(text, bigint, interval),
+    leadroute.complete_task(text, bigint, jsonb, real, text, jsonb), leadroute.complete_tasks(text[], bigint[], jsonb[], real[], text[], jsonb[]),
+    leadroute.fail_task(text, bigint, text, boolean), leadroute.fail_tasks(text[], bigint[], text[], boolean[])
+    TO leadroute_agent;
+GRANT SELECT ON leadroute.circuit_breakers, leadroute.task_queue_depths, leadroute.task_queues
+    TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+GRANT SELECT ON leadroute.waiting_tasks, leadroute.review_queue TO leadroute_operator, leadroute_auditor;
 
 -- Operators and auditors read the record and prove it. What they read holds no direct identifiers.
 GRANT SELECT ON leadroute.lead_states, leadroute.decisions, leadroute.provenance, leadroute.lead_timeline, leadroute.routing_metrics,
@@ -160,6 +169,8 @@ BEGIN
         ('leadroute.attached_tables', ''), ('leadroute.lead_keys', ''), ('leadroute.lead_states', ''),
         ('leadroute.lead_acts', ''), ('leadroute.lead_act_ids', ''), ('leadroute.lead_batch_ids', ''),
         ('leadroute.routing_pauses', ''), ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
+        ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
+        ('leadroute.agent_states', ''), ('leadroute.agent_claims', ''), ('leadroute.agent_allowances', ''),
         ('leadroute.agents', 'WHERE agent_id >= 1000'), ('leadroute.documents', 'WHERE document_id >= 1000'),
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),

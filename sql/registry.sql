@@ -65,6 +65,15 @@ CREATE FUNCTION leadroute.register_agent(name text, version text, capabilities t
 COMMENT ON FUNCTION leadroute.register_agent(text, text, text[], regprocedure, text) IS
     'Registers one version of an SQL agent. capabilities: tags of the work it offers, other than the built-in ones. function: takes one jsonb, the lead''s attributes and the outputs so far, and returns jsonb, an object; it runs as its owner, who has to be the caller. Returns the agent id. Raises 42501 for somebody else''s function, 42P13 for one of another shape, 22023 for unusable names, 23505 if the version exists.';
 
+CREATE FUNCTION leadroute.register_external_agent(name text, version text, capabilities text[], inputs text[] DEFAULT '{}', processor text DEFAULT NULL,
+                                                  region text DEFAULT NULL, keeps_state boolean DEFAULT false, max_concurrent integer DEFAULT NULL,
+                                                  max_per_second real DEFAULT NULL, breaker_failures integer DEFAULT 5,
+                                                  breaker_cooldown interval DEFAULT '30 seconds', breaker_probes integer DEFAULT 1, description text DEFAULT '')
+    RETURNS integer
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_register_external_agent';
+COMMENT ON FUNCTION leadroute.register_external_agent(text, text, text[], text[], text, text, boolean, integer, real, integer, interval, integer, text) IS
+    'Registers one version of an agent outside, which takes tasks through claim_tasks(); the caller becomes its owner. capabilities: tags of the work it offers, other than the built-in ones. inputs: its contract, the attributes ("attributes.key" for one key) and capabilities of earlier steps that it is given, and nothing else. processor, region: who runs it, and where; null: unknown. keeps_state: its answers may depend on what it was asked before. max_concurrent, max_per_second: how many tasks it may have in hand, and is given a second; null: any number. breaker_failures, breaker_cooldown, breaker_probes: so many failures in a row open its circuit breaker; after so long so many probes go through. Returns the agent id. Raises 22023 for unusable names, 23514 for numbers that are not positive, 23505 if the version exists.';
+
 CREATE FUNCTION leadroute.deprecate_agent(name text, version text, retire boolean DEFAULT false) RETURNS void
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_deprecate_agent';
 COMMENT ON FUNCTION leadroute.deprecate_agent(text, text, boolean) IS

@@ -22,12 +22,15 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(leadroute_register_agent);
+PG_FUNCTION_INFO_V1(leadroute_register_external_agent);
 PG_FUNCTION_INFO_V1(leadroute_deprecate_agent);
 
 static Oid	owner_of(Oid function);
 static bool function_digest(Oid function, unsigned char *digest);
 static void check_agent_function(Oid function);
 static void check_name(const char *value, const char *what);
+static void check_capabilities(ArrayType *capabilities);
+static void check_inputs(ArrayType *inputs);
 static void resolve_function(LrAgent *agent, const char *signature, const unsigned char *digest);
 
 /* ---- loading ---- */
@@ -176,9 +179,6 @@ leadroute_register_agent(PG_FUNCTION_ARGS)
 	LrIdentity	identity;
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, BYTEAOID, OIDOID, TEXTOID};
 	Datum		values[7];
-	Datum	   *tags;
-	bool	   *nulls;
-	int			ntags;
 	int			agent_id;
 	HeapTuple	tuple;
 	Oid			owner;
@@ -186,31 +186,7 @@ leadroute_register_agent(PG_FUNCTION_ARGS)
 	(void) lr_catalog();
 	check_name(name, "an agent");
 	check_name(version, "a version");
-	deconstruct_array(capabilities, TEXTOID, -1, false, TYPALIGN_INT, &tags, &nulls, &ntags);
-	if (ntags == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("an agent needs at least one capability"),
-				errhint("Give a tag for the work that it does, such as ARRAY['estimateBudget']."));
-	for (int i = 0; i < ntags; i++)
-	{
-		char	   *tag = nulls[i] ? "" : TextDatumGetCString(tags[i]);
-
-		check_name(tag, "a capability");
-		for (int fact = 0; fact < LR_N_FACTS; fact++)
-		{
-			if ((lr_facts[fact].capability == NULL || fact == LR_SCORE || fact == LR_TIER) && pg_strcasecmp(lr_facts[fact].name, tag) == 0)
-				ereport(ERROR,
-						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("capability \"%s\" has the name of something that is known of a lead", tag),
-						errhint("Choose another tag: conditions reach the output under it."));
-		}
-		if (lr_builtin_by_capability(tag))
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("capability \"%s\" belongs to a built-in agent", tag),
-					errhint("Choose a tag of your own; conditions and models reach the output under it."));
-	}
+	check_capabilities(capabilities);
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
@@ -240,6 +216,48 @@ leadroute_register_agent(PG_FUNCTION_ARGS)
 	lr_sql_begin(&identity);
 	lr_sql("INSERT INTO leadroute.agents (name, version, capabilities, kind, function, function_digest, owner, description)"
 		   " VALUES ($1, $2, $3, 'sql', $4, $5, $6, $7) RETURNING agent_id", false, 7, types, values, NULL);
+	agent_id = lr_sql_int32(0, 1, 0);
+	lr_sql_end(&identity);
+	PG_RETURN_INT32(agent_id);
+}
+
+/* Registers one version of an agent outside; see the SQL comment. */
+Datum
+leadroute_register_external_agent(PG_FUNCTION_ARGS)
+{
+	enum {NAME, VERSION, CAPABILITIES, INPUTS, PROCESSOR, REGION, KEEPS_STATE, MAX_CONCURRENT, MAX_PER_SECOND, FAILURES, COOLDOWN, PROBES, DESCRIPTION, OWNER, N};
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, BOOLOID, INT4OID, FLOAT4OID, INT4OID, INTERVALOID, INT4OID,
+	TEXTOID, OIDOID};
+	Datum		values[N];
+	char		nulls[N];
+	LrIdentity	identity;
+	int			agent_id;
+
+	for (int i = 0; i < OWNER; i++)
+	{
+		bool		optional = i == PROCESSOR || i == REGION || i == MAX_CONCURRENT || i == MAX_PER_SECOND;
+
+		if (PG_ARGISNULL(i) && !optional)
+			ereport(ERROR,
+					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("argument %d of register_external_agent() is null", i + 1),
+					errhint("Only processor, region, max_concurrent and max_per_second may be null."));
+		values[i] = PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	values[OWNER] = ObjectIdGetDatum(GetUserId());
+	nulls[OWNER] = ' ';
+	(void) lr_catalog();
+	check_name(TextDatumGetCString(values[NAME]), "an agent");
+	check_name(TextDatumGetCString(values[VERSION]), "a version");
+	check_capabilities(DatumGetArrayTypeP(values[CAPABILITIES]));
+	check_inputs(DatumGetArrayTypeP(values[INPUTS]));
+	if (nulls[REGION] == ' ')
+		check_name(TextDatumGetCString(values[REGION]), "a region");
+	lr_sql_begin(&identity);
+	lr_sql("INSERT INTO leadroute.agents (name, version, capabilities, inputs, processor, region, keeps_state, max_concurrent, max_per_second,"
+		   " breaker_failures, breaker_cooldown, breaker_probes, description, owner, kind)"
+		   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'external') RETURNING agent_id", false, N, types, values, nulls);
 	agent_id = lr_sql_int32(0, 1, 0);
 	lr_sql_end(&identity);
 	PG_RETURN_INT32(agent_id);
@@ -312,6 +330,60 @@ function_digest(Oid function, unsigned char *digest)
 	}
 	lr_sql_end(&identity);
 	return found;
+}
+
+/* Refuses tags that cannot be used, or that mean something else already. */
+static void
+check_capabilities(ArrayType *capabilities)
+{
+	Datum	   *tags;
+	bool	   *nulls;
+	int			ntags;
+
+	deconstruct_array(capabilities, TEXTOID, -1, false, TYPALIGN_INT, &tags, &nulls, &ntags);
+	if (ntags == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("an agent needs at least one capability"),
+				errhint("Give a tag for the work that it does, such as ARRAY['estimateBudget']."));
+	for (int i = 0; i < ntags; i++)
+	{
+		char	   *tag = nulls[i] ? "" : TextDatumGetCString(tags[i]);
+
+		check_name(tag, "a capability");
+		for (int fact = 0; fact < LR_N_FACTS; fact++)
+		{
+			if ((lr_facts[fact].capability == NULL || fact == LR_SCORE || fact == LR_TIER) && pg_strcasecmp(lr_facts[fact].name, tag) == 0)
+				ereport(ERROR,
+						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("capability \"%s\" has the name of something that is known of a lead", tag),
+						errhint("Choose another tag: conditions reach the output under it."));
+		}
+		if (lr_builtin_by_capability(tag))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("capability \"%s\" belongs to a built-in agent", tag),
+					errhint("Choose a tag of your own; conditions and models reach the output under it."));
+	}
+}
+
+/* Refuses inputs that are neither attributes of a lead nor tags of capabilities. */
+static void
+check_inputs(ArrayType *inputs)
+{
+	Datum	   *names;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(inputs, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *name = nulls[i] ? "" : TextDatumGetCString(names[i]);
+
+		if (strncmp(name, "attributes.", strlen("attributes.")) == 0 && name[strlen("attributes.")] != '\0' && strlen(name) <= 127)
+			continue;			/* a key of the lead's attributes, which may have any name */
+		check_name(name, "an input");
+	}
 }
 
 static void
