@@ -151,6 +151,7 @@ typedef enum LrTable
 	LR_TABLE_TRIAL_TALLIES,
 	LR_TABLE_FEATURE_FLAGS,
 	LR_TABLE_TASKS,
+	LR_TABLE_DATABASE_IDENTITIES,
 	LR_N_TABLES
 } LrTable;
 
@@ -171,6 +172,7 @@ typedef struct LrCatalog
 
 extern void lr_catalog_init(void);
 extern const LrCatalog *lr_catalog(void);
+extern char *lr_installed_version(void);
 
 /* Counts upward each time the table changed, as far as this session has been told. */
 extern uint64 lr_table_generation(LrTable table);

@@ -11,12 +11,16 @@ typedef enum LrNotice
 {
 	LR_NOTICE_WORK = 1,			/* tasks for executors */
 	LR_NOTICE_TASKS = 2,		/* tasks for agents outside */
-	LR_NOTICE_TIMERS = 4		/* something is due at a new moment */
+	LR_NOTICE_TIMERS = 4,		/* something is due at a new moment */
+	LR_NOTICE_INSTALLED = 8		/* the extension is here, or another version, or may work now */
 } LrNotice;
 
 /* notice.c */
 extern void lr_workers_init(void);
 extern void lr_workers_notice(int what);
+
+/* identity.c */
+extern bool lr_is_copy(void);
 
 /* work.c */
 extern int	lr_work(int max);
