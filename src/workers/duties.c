@@ -190,25 +190,59 @@ look(void *argument)
 		p->looked_at_all = now;
 }
 
-/*
- * Does all duties in the caller's transaction, for run_pending(), each until there is no more to do or max is reached; returns how much
- * there was to do, without what is done every so often.
- */
-int64
-lr_duties_once(int max)
+/* ---- in the caller's session ---- */
+
+void
+lr_duties_begin(void)
 {
-	int64		total = 0;
-
 	find(NULL);
-	for (int i = 0; i < N_DUTIES; i++)
-	{
-		int64		n;
+}
 
-		if (!progress[i].exists)
-			continue;
-		n = call_duty(i, Max(max, 1));
-		if (duties[i].due)
-			total += n;
-	}
-	return total;
+int
+lr_duties_count(void)
+{
+	return N_DUTIES;
+}
+
+const char *
+lr_duty_doing(int number)
+{
+	return duties[number].doing;
+}
+
+const char *
+lr_duty_function(int number)
+{
+	return duties[number].function;
+}
+
+/* Does a duty once, at most so much of it. Returns how much there was to do; of those that are done every so often, nothing. */
+int64
+lr_duty_call(int number, int max)
+{
+	int64		n = progress[number].exists ? call_duty(number, max) : 0;
+
+	return duties[number].due ? n : 0;
+}
+
+/* ---- agents outside ---- */
+
+/* Names each queue that has new tasks to those who listen; at times all that have any. */
+void
+lr_agents_tell(void)
+{
+	static TimestampTz told_all_at = 0;
+	LrIdentity	identity;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		all = now - told_all_at >= LOOK_AT_ALL;
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(all ? PG_INT64_MIN : now - LOOK_BACK)};
+
+	lr_sql_begin(&identity);
+	(void) lr_sql("SELECT pg_notify('leadroute_tasks', n.name) FROM (SELECT DISTINCT q.name FROM leadroute.task_queues q WHERE q.external AND EXISTS ("
+				  "SELECT FROM leadroute.tasks t WHERE t.queue_id = q.queue_id AND t.state = 'q' AND t.place > $1)) n",
+				  false, 1, types, values, NULL);
+	lr_sql_end(&identity);
+	if (all)
+		told_all_at = now;
 }

@@ -19,6 +19,7 @@ static int	taken;
 
 static bool work(void);
 static void work_body(void *argument);
+static void report_body(void *argument);
 static bool is_last(void);
 
 void
@@ -71,7 +72,8 @@ work(void)
 	if (!lr_process_transaction("running tasks", work_body, NULL))
 	{
 		at_a_time = 1;
-		return false;
+		/* the task is to blame, not the server: the next one may do better */
+		return lr_work_failed(lr_process_sqlstate()) && lr_process_transaction("reporting a failure", report_body, NULL) && ++taken;
 	}
 	INSTR_TIME_SET_CURRENT(after);
 	INSTR_TIME_SUBTRACT(after, before);
@@ -94,6 +96,12 @@ static void
 work_body(void *argument)
 {
 	taken = lr_work(at_a_time);
+}
+
+static void
+report_body(void *argument)
+{
+	lr_work_report_failed();
 }
 
 /* Tells whether the database has no other executor. */

@@ -127,7 +127,12 @@ pg_noreturn extern PGDLLEXPORT void leadroute_executor_main(Datum argument);
 extern void lr_duties_find(void);
 extern void lr_duties_look(void);
 extern TimestampTz lr_duties_do(void);
-extern int64 lr_duties_once(int max);
+extern void lr_duties_begin(void);
+extern int	lr_duties_count(void);
+extern const char *lr_duty_doing(int number);
+extern const char *lr_duty_function(int number);
+extern int64 lr_duty_call(int number, int max);
+extern void lr_agents_tell(void);
 
 /* ---- process.c ---- */
 extern LrDatabase *lr_process_database;

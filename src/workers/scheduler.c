@@ -11,17 +11,14 @@
  */
 #include "workers/processes.h"
 
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "commands/dbcommands.h"
 
 /* Agents outside are told no more often. */
 #define TELL_APART (20 * 1000)
 
-/* How far back new tasks are looked for: transactions commit some time after they have queued them; and how often among all. */
-#define LOOK_BACK (60 * USECS_PER_SEC)
-#define LOOK_AT_ALL (60 * USECS_PER_SEC)
+/* Once in a while without being asked to. */
+#define TELL_EVERY (60 * USECS_PER_SEC)
 
 #define MAX_RETRY (60 * USECS_PER_SEC)
 
@@ -32,7 +29,6 @@ static LrDatabaseState found;
 static bool has_queues;
 
 static TimestampTz told_at = 0;
-static TimestampTz told_all_at = 0;
 static TimestampTz start_at = 0;
 static int	start_failures = 0;
 
@@ -71,7 +67,7 @@ leadroute_scheduler_main(Datum argument)
 			poll_at = now + lr_poll_interval * INT64CONST(1000);
 		}
 		next = look_after_executors(poll);
-		tell |= (notices & LR_NOTICE_TASKS) != 0 || now - told_all_at >= LOOK_AT_ALL;
+		tell |= (notices & LR_NOTICE_TASKS) != 0 || now - told_at >= TELL_EVERY;
 		if (tell && now - told_at >= TELL_APART)
 		{
 			told_at = now;
@@ -133,25 +129,10 @@ look(void *argument)
 	}
 }
 
-/* ---- agents outside ---- */
-
-/* Names each queue that has new tasks to those who listen. */
 static void
 tell_agents(void *argument)
 {
-	LrIdentity	identity;
-	TimestampTz now = GetCurrentTimestamp();
-	bool		all = now - told_all_at >= LOOK_AT_ALL;
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(all ? PG_INT64_MIN : now - LOOK_BACK)};
-
-	lr_sql_begin(&identity);
-	(void) lr_sql("SELECT pg_notify('leadroute_tasks', n.name) FROM (SELECT DISTINCT q.name FROM leadroute.task_queues q WHERE q.external AND EXISTS ("
-				  "SELECT FROM leadroute.tasks t WHERE t.queue_id = q.queue_id AND t.state = 'q' AND t.place > $1)) n",
-				  false, 1, types, values, NULL);
-	lr_sql_end(&identity);
-	if (all)
-		told_all_at = now;
+	lr_agents_tell();
 }
 
 /* ---- executors ---- */

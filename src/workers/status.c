@@ -1,9 +1,8 @@
 /*
- * status.c: what the workers do, for people to see; and their work in the caller's session, where there are none.
+ * status.c: what the workers do, for people to see.
  */
 #include "workers/processes.h"
 
-#include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "funcapi.h"
@@ -12,7 +11,6 @@
 #include "utils/elog.h"
 
 PG_FUNCTION_INFO_V1(leadroute_worker_status);
-PG_FUNCTION_INFO_V1(leadroute_run_pending);
 
 #define STATUS_COLUMNS 12
 
@@ -107,44 +105,4 @@ put(ReturnSetInfo *result, Oid database, const char *worker, const char *state, 
 		SET(11, TimestampTzGetDatum(retry_at));
 #undef SET
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-/* Does what workers do, in the caller's transaction; see the SQL comment. */
-Datum
-leadroute_run_pending(PG_FUNCTION_ARGS)
-{
-	int			max = PG_GETARG_INT32(0);
-	LrIdentity	identity;
-	int64		total = 0;
-	int			nest;
-
-	(void) lr_catalog();
-	if (max < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("max is negative: %d", max),
-				errhint("Say how many tasks to do at most."));
-	PreventCommandIfReadOnly("run_pending()");
-	PreventCommandDuringRecovery("run_pending()");
-	if (lr_is_copy())
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("this database is a copy: its workers, timers and deliveries are off"),
-				errhint("Once nothing else acts for these leads, call leadroute.resume_after_restore()."));
-	lr_become_owner(&identity);
-	nest = lr_search_path_enter();
-	total = lr_duties_once(max);
-	while (max > 0)
-	{
-		int			n = lr_work(Min(max, lr_tasks_per_transaction));
-
-		if (n <= 0)
-			break;
-		total += n;
-		max -= n;
-		CHECK_FOR_INTERRUPTS();
-	}
-	lr_settings_leave(nest);
-	lr_restore_identity(&identity);
-	PG_RETURN_INT64(total);
 }
