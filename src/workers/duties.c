@@ -21,8 +21,9 @@
 #define LOOK_BACK (60 * USECS_PER_SEC)
 #define LOOK_AT_ALL (60 * USECS_PER_SEC)
 
-/* Between two looks that somebody has asked for. */
-#define LOOK_APART (50 * 1000)
+/* Between two calls that somebody has asked for, and between those that nobody has. */
+#define LOOK_APART ((int64) 50 * 1000)
+#define CALL_EVERY (60 * USECS_PER_SEC)
 
 typedef struct Duty
 {
@@ -51,8 +52,9 @@ typedef struct Progress
 {
 	bool		exists;
 	TimestampTz next;
-	TimestampTz looked_at;
+	TimestampTz called_at;
 	TimestampTz looked_at_all;
+	int			in_vain;		/* calls in a row that found less than was due: somebody else has it in hand */
 	int			failures;
 } Progress;
 
@@ -66,7 +68,7 @@ static int64 did;
 static void find(void *argument);
 static void do_duty(void *argument);
 static int64 call_duty(int number, int max);
-static void look(void *argument);
+static void look(int number);
 
 /* Finds which duties there are in this database. */
 void
@@ -101,7 +103,7 @@ lr_duties_look(void)
 	for (int i = 0; i < N_DUTIES; i++)
 	{
 		if (duties[i].due && progress[i].exists && progress[i].failures == 0)
-			progress[i].next = Min(progress[i].next, progress[i].looked_at + LOOK_APART);
+			progress[i].next = Min(progress[i].next, progress[i].called_at + LOOK_APART);
 	}
 }
 
@@ -121,6 +123,7 @@ lr_duties_do(void)
 		if (p->next <= now)
 		{
 			at_a_time = AT_A_TIME;
+			p->called_at = now;
 			if (!lr_process_transaction(duties[current].doing, do_duty, NULL))
 				p->next = GetCurrentTimestamp() + Min(USECS_PER_MINUTE, USECS_PER_SEC << Min(p->failures++, 10));
 			else
@@ -143,7 +146,21 @@ do_duty(void *argument)
 {
 	did = call_duty(current, at_a_time);
 	if (duties[current].due && did < at_a_time)
-		look(NULL);
+	{
+		progress[current].in_vain = did == 0 ? progress[current].in_vain + 1 : 0;
+		look(current);
+	}
+}
+
+/* Looks, in a transaction of the caller's, when things are due of which nobody may have told. */
+void
+lr_duties_peek(void)
+{
+	for (int i = 0; i < N_DUTIES; i++)
+	{
+		if (duties[i].due && progress[i].exists && progress[i].failures == 0 && progress[i].called_at)
+			look(i);
+	}
 }
 
 /* Does a duty once; returns how much it found to do. */
@@ -165,11 +182,11 @@ call_duty(int number, int max)
 	return n;
 }
 
-/* Looks when a duty has something to do next. */
+/* Looks when a duty has something to do next. It is done once in a while in any case. */
 static void
-look(void *argument)
+look(int number)
 {
-	Progress   *p = &progress[current];
+	Progress   *p = &progress[number];
 	LrIdentity	identity;
 	Oid			types[] = {TIMESTAMPTZOID};
 	TimestampTz now = GetCurrentTimestamp();
@@ -179,13 +196,12 @@ look(void *argument)
 	bool		isnull;
 
 	lr_sql_begin(&identity);
-	(void) lr_sql(duties[current].due, true, 1, types, values, NULL);
+	(void) lr_sql(duties[number].due, true, 1, types, values, NULL);
 	value = lr_sql_datum(0, 1, &isnull);
-	/* something that is due and was not done just now waits for somebody */
-	p->next = isnull ? now + LOOK_AT_ALL : Max(DatumGetTimestampTz(value), now + LOOK_APART);
-	p->next = Min(p->next, now + LOOK_AT_ALL);
+	p->next = p->called_at + CALL_EVERY;
+	if (!isnull)
+		p->next = Min(p->next, Max(DatumGetTimestampTz(value), p->called_at + (LOOK_APART << Min(p->in_vain, 5))));
 	lr_sql_end(&identity);
-	p->looked_at = now;
 	if (all)
 		p->looked_at_all = now;
 }

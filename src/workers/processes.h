@@ -126,6 +126,7 @@ pg_noreturn extern PGDLLEXPORT void leadroute_executor_main(Datum argument);
 /* ---- duties.c ---- */
 extern void lr_duties_find(void);
 extern void lr_duties_look(void);
+extern void lr_duties_peek(void);
 extern TimestampTz lr_duties_do(void);
 extern void lr_duties_begin(void);
 extern int	lr_duties_count(void);

@@ -126,6 +126,7 @@ look(void *argument)
 		(void) lr_sql("SELECT EXISTS (SELECT FROM leadroute.task_queues WHERE NOT external)", true, 0, NULL, NULL, NULL);
 		has_queues = DatumGetBool(lr_sql_datum(0, 1, &isnull));
 		lr_sql_end(&identity);
+		lr_duties_peek();
 	}
 }
 
