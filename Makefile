@@ -27,7 +27,7 @@ SQL_PARTS = sql/header.sql sql/intake.sql sql/registry.sql sql/policy.sql sql/sc
 	sql/assignment.sql sql/calendars.sql sql/accounts.sql sql/counters.sql sql/provenance.sql sql/workers.sql sql/choosing.sql \
 	sql/pipeline.sql sql/pauses.sql sql/tasks.sql sql/breakers.sql sql/task_views.sql sql/persons.sql \
 	sql/afterwards.sql sql/observe.sql sql/policy_evaluation.sql sql/policy_trials.sql \
-	sql/policy_analysis.sql sql/policy_differences.sql sql/policy_drafts.sql sql/grants.sql
+	sql/policy_analysis.sql sql/policy_differences.sql sql/policy_drafts.sql sql/worker_status.sql sql/grants.sql
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 
 DATA = $(wildcard sql/$(EXTENSION)--*--*.sql)

@@ -133,6 +133,12 @@ GRANT EXECUTE ON FUNCTION leadroute.entry_evidence(bytea, integer), leadroute.en
     TO leadroute_operator, leadroute_auditor;
 GRANT SELECT ON leadroute.policy_acts TO leadroute_auditor;
 
+-- They see what background workers do; operators do their work where there are none, and let a copy act.
+GRANT EXECUTE ON FUNCTION leadroute.worker_status() TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.run_pending(integer), leadroute.resume_after_restore() TO leadroute_operator;
+GRANT EXECUTE ON FUNCTION leadroute.is_copy() TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
+GRANT SELECT ON leadroute.database_identities TO leadroute_operator, leadroute_auditor;
+
 -- Everybody with a role reads drafts, and what became of versions; authors write drafts. What is noted of them, nobody writes.
 GRANT SELECT ON leadroute.active_policies, leadroute.drafts, leadroute.draft_rules, leadroute.draft_tests, leadroute.policy_drafts,
     leadroute.policy_version_states, leadroute.forced_acts
@@ -169,6 +175,7 @@ BEGIN
         ('leadroute.attached_tables', ''), ('leadroute.lead_keys', ''), ('leadroute.lead_states', ''),
         ('leadroute.lead_acts', ''), ('leadroute.lead_act_ids', ''), ('leadroute.lead_batch_ids', ''),
         ('leadroute.routing_pauses', ''), ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
+        ('leadroute.database_identities', ''),
         ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
         ('leadroute.agent_states', ''), ('leadroute.agent_claims', ''), ('leadroute.agent_allowances', ''),
         ('leadroute.agents', 'WHERE agent_id >= 1000'), ('leadroute.documents', 'WHERE document_id >= 1000'),

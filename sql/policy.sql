@@ -162,6 +162,11 @@ CREATE FUNCTION leadroute.cancel_activation(name text, reason text DEFAULT '') R
 COMMENT ON FUNCTION leadroute.cancel_activation(text, text) IS
     'Cancels the scheduled activation of a policy. Returns the version number that will not become active. Raises 42704 if there is no such policy, 55000 if nothing is scheduled, or no longer.';
 
+CREATE FUNCTION leadroute.enter_activations() RETURNS integer
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_enter_activations';
+COMMENT ON FUNCTION leadroute.enter_activations() IS
+    'Enters scheduled activations whose moment has come into policies and policy_history; returns how many. The versions decide from their moments on, whether this is called or not. Background workers and run_pending() do.';
+
 CREATE FUNCTION leadroute.rollback_policy(name text, reason text DEFAULT '', force boolean DEFAULT false) RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_rollback_policy';
 COMMENT ON FUNCTION leadroute.rollback_policy(text, text, boolean) IS

@@ -58,6 +58,7 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_FEATURE_FLAGS] = "feature_flags",
 	[LR_TABLE_TASKS] = "tasks",
 	[LR_TABLE_ROUTING_PAUSES] = "routing_pauses",
+	[LR_TABLE_DATABASE_IDENTITIES] = "database_identities",
 };
 
 bool		lr_configuration_changing = false;
@@ -188,9 +189,9 @@ schema_invalidated(Datum argument, int cacheid, uint32 hashvalue)
 	catalog_valid = false;
 }
 
-/* Raises 55000 unless the extension is installed in the library's version. */
-static void
-check_version(void)
+/* Returns the version of the extension that is installed in this database; NULL: it is not. */
+char *
+lr_installed_version(void)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -211,6 +212,14 @@ check_version(void)
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return installed;
+}
+
+/* Raises 55000 unless the extension is installed in the library's version. */
+static void
+check_version(void)
+{
+	char	   *installed = lr_installed_version();
 
 	if (installed == NULL)
 		ereport(ERROR,

@@ -29,11 +29,17 @@
 #include "catalog/pg_class.h"
 #define lr_owns_relation(relid, role) pg_class_ownercheck(relid, role)
 #define lr_owns_function(funcid, role) pg_proc_ownercheck(funcid, role)
+#define lr_owns_database(database, role) pg_database_ownercheck(database, role)
+#define lr_owns_extension(extension, role) pg_extension_ownercheck(extension, role)
 #else
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #define lr_owns_relation(relid, role) object_ownercheck(RelationRelationId, relid, role)
 #define lr_owns_function(funcid, role) object_ownercheck(ProcedureRelationId, funcid, role)
+#define lr_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#define lr_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
 #endif
 
 /*

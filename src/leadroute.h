@@ -152,6 +152,7 @@ typedef enum LrTable
 	LR_TABLE_FEATURE_FLAGS,
 	LR_TABLE_TASKS,
 	LR_TABLE_ROUTING_PAUSES,
+	LR_TABLE_DATABASE_IDENTITIES,
 	LR_N_TABLES
 } LrTable;
 
@@ -172,6 +173,7 @@ typedef struct LrCatalog
 
 extern void lr_catalog_init(void);
 extern const LrCatalog *lr_catalog(void);
+extern char *lr_installed_version(void);
 
 /* Counts upward each time the table changed, as far as this session has been told. */
 extern uint64 lr_table_generation(LrTable table);

@@ -239,6 +239,7 @@ typedef struct LrContinuation
 typedef struct LrExecution
 {
 	TimestampTz until;			/* begins nothing after that */
+	bool		careful;		/* begins no step whose task is new: if it ended the transaction, nobody could be told of a failed attempt */
 	List	   *failed;			/* of LrContinuation: attempts that failed of steps that were begun at once, whose tasks are new */
 } LrExecution;
 

@@ -125,7 +125,7 @@ begin_at_once(LrStep *step, LrRun *run)
 	const char *place;
 
 	if (step->mode != LR_BY_WORKER || result->by_fallback || step->mean_duration == 0 || step->mean_duration > LR_SLOW_STEP ||
-		GetCurrentTimestamp() > execution->until)
+		execution->careful || GetCurrentTimestamp() > execution->until)
 		return;
 	if (lr_step_execute(step, run, &sqlstate, &place))
 	{
@@ -153,7 +153,9 @@ lr_step_execute(LrStep *step, LrRun *run, int *sqlstate, const char **place)
 		return false;
 	}
 	INSTR_TIME_SET_CURRENT(start);
+	lr_work_enter(run->run_id, step->number + 1, step->attempt_within);
 	done = lr_sql_agent_try(step, run, sqlstate, place);
+	lr_work_leave();
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	step->mean_duration = (step->mean_duration == 0 ? 1 : 0.9) * step->mean_duration + (step->mean_duration == 0 ? 1 : 0.1) * Max(INSTR_TIME_GET_DOUBLE(end) * 1e6, 0.1);

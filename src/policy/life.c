@@ -19,6 +19,7 @@ PG_FUNCTION_INFO_V1(leadroute_rollback_policy);
 PG_FUNCTION_INFO_V1(leadroute_cancel_activation);
 PG_FUNCTION_INFO_V1(leadroute_approve_policy);
 PG_FUNCTION_INFO_V1(leadroute_require_approval);
+PG_FUNCTION_INFO_V1(leadroute_enter_activations);
 
 #define ROW_QUERY "SELECT policy_id, active_version_id, scheduled_version_id, scheduled_at, approval_required FROM leadroute.policies" \
 	" WHERE name = $1 FOR UPDATE"
@@ -244,6 +245,27 @@ lr_require_reason(bool force, const char *reason)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the reason is empty"),
 				errhint("Say why: it goes on record."));
+}
+
+/* Settles all activations whose moment has come; see the SQL comment. */
+Datum
+leadroute_enter_activations(PG_FUNCTION_ARGS)
+{
+	LrIdentity	identity;
+	LrPolicyRow row;
+	char	  **names;
+	MemoryContext memory = CurrentMemoryContext;
+	int			n;
+
+	lr_sql_begin(&identity);
+	n = (int) lr_sql("SELECT name FROM leadroute.policies WHERE scheduled_at <= clock_timestamp() ORDER BY name", true, 0, NULL, NULL, NULL);
+	names = MemoryContextAlloc(memory, sizeof(char *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		names[i] = MemoryContextStrdup(memory, lr_sql_text(i, 1));
+	lr_sql_end(&identity);
+	for (int i = 0; i < n; i++)
+		lr_policy_lock(names[i], false, &row);
+	PG_RETURN_INT32(n);
 }
 
 /*

@@ -86,6 +86,7 @@ typedef struct LrStep
 	int			fallback_queue_id;
 	int64		start_within;	/* microseconds from when it is queued; 0: whenever */
 	int64		close_within;
+	int64		attempt_within; /* microseconds that one attempt may take; 0: any time */
 	double		mean_duration;	/* of what an executor did in this session, microseconds; 0: unknown */
 } LrStep;
 

@@ -170,7 +170,7 @@ read_timeouts(LrCompilation *c, json_t *json, LrStep *step, const char *place)
 	lr_json_known_members(timeouts, timeout_members, here, c->mistakes);
 	step->start_within = read_time(timeouts, "schedule_to_start", here, c->mistakes);
 	step->close_within = read_time(timeouts, "schedule_to_close", here, c->mistakes);
-	(void) read_time(timeouts, "start_to_close", here, c->mistakes);
+	step->attempt_within = read_time(timeouts, "start_to_close", here, c->mistakes);
 	(void) read_time(timeouts, "heartbeat", here, c->mistakes);
 }
 

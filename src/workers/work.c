@@ -6,15 +6,20 @@
  * happens exactly once, and a worker that is terminated leaves nothing to clean up. A function that takes long is called while its run is not
  * held, so that others can do other steps of the run at the same time; its result is kept with the task, and the run goes on with it in the
  * transaction after that. Whether an attempt that failed is repeated is up to task_attempts_failed().
+ *
+ * Some errors end the whole transaction: cancels, locks that are not to be had, resources. So does a function that takes longer than it
+ * may. Then all tasks of the transaction are queued as before, and whoever called reports the one whose function it was in the next.
  */
 #include "workers/workers.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "pipeline/pipeline.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
+#include "utils/timeout.h"
 
 PG_FUNCTION_INFO_V1(leadroute_do_work);
 
@@ -36,6 +41,19 @@ typedef struct Columns
 
 typedef bool (*Choose) (const LrContinuation *item);
 
+/* The task whose function runs, or in which the transaction failed. */
+static struct
+{
+	int64		run_id;			/* 0: none */
+	int			step_no;
+	int			sqlstate;		/* of the failure */
+	bool		limited;
+	bool		timed_out;
+} in_hand;
+
+/* The last transaction failed. */
+static bool careful = false;
+
 static int	finish_done(int max);
 static int	take_tasks(int max, LrContinuation **items);
 static LrContinuation *read_tasks(int n);
@@ -51,11 +69,15 @@ lr_work(int max)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute work", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext saved = MemoryContextSwitchTo(memory);
-	LrExecution execution = {.until = GetCurrentTimestamp() + LONGEST_TURN};
-	int			done = finish_done(max);
+	LrExecution execution = {.until = GetCurrentTimestamp() + LONGEST_TURN,.careful = careful};
 	LrContinuation *items;
-	int			n = take_tasks(max, &items);
 	ListCell   *cell;
+	int			done;
+	int			n;
+
+	in_hand.run_id = 0;
+	done = finish_done(max);
+	n = take_tasks(max, &items);
 
 	if (n > 0)
 	{
@@ -68,6 +90,7 @@ lr_work(int max)
 	}
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
+	careful = false;
 	return done;
 }
 
@@ -293,4 +316,69 @@ array_of(const Datum *elements, const bool *nulls, int n, Oid type)
 
 	get_typlenbyvalalign(type, &length, &by_value, &align);
 	return PointerGetDatum(construct_md_array((Datum *) elements, (bool *) nulls, 1, dimensions, lower, type, length, by_value, align));
+}
+
+/* ---- errors that end the transaction ---- */
+
+/*
+ * Notes whose function runs from here on, and limits how long it may, in microseconds; 0: any time. A session that has a limit of its own
+ * keeps that.
+ */
+void
+lr_work_enter(int64 run_id, int step_no, int64 limit)
+{
+	in_hand.run_id = run_id;
+	in_hand.step_no = step_no;
+	in_hand.timed_out = false;
+	in_hand.limited = limit > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
+	if (in_hand.limited)
+		enable_timeout_after(STATEMENT_TIMEOUT, (int) Min(Max(limit / 1000, 1), PG_INT32_MAX));
+}
+
+void
+lr_work_leave(void)
+{
+	in_hand.run_id = 0;
+	if (!in_hand.limited)
+		return;
+	in_hand.limited = false;
+	/* it made it, if only just */
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, false))
+		QueryCancelPending = false;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
+/*
+ * Tells whether it was a task's function that ended the transaction, or subtransaction, with an error that is not the session's
+ * own affair. Then lr_work_report_failed() is to be called in the next.
+ */
+bool
+lr_work_failed(int sqlstate)
+{
+	careful = true;
+	if (in_hand.run_id == 0)
+		return false;
+	in_hand.sqlstate = sqlstate;
+	in_hand.timed_out = in_hand.limited && sqlstate == ERRCODE_QUERY_CANCELED && !get_timeout_active(STATEMENT_TIMEOUT);
+	if (in_hand.limited)
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	in_hand.limited = false;
+	return sqlstate != ERRCODE_QUERY_CANCELED || in_hand.timed_out;
+}
+
+/* Reports that the attempt failed in which the last transaction ended. A task that was made in that transaction is not there, and nothing is reported. */
+void
+lr_work_report_failed(void)
+{
+	LrContinuation item = {.run_id = in_hand.run_id,.step = in_hand.step_no - 1,.failed = true,.sqlstate = in_hand.sqlstate};
+
+	if (in_hand.run_id == 0)
+		return;
+	in_hand.run_id = 0;
+	if (in_hand.timed_out)
+	{
+		item.sqlstate = MAKE_SQLSTATE('L', 'R', '0', '1', '1');
+		item.place = "start_to_close";
+	}
+	(void) report_failed(&item, 1);
 }

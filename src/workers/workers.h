@@ -11,14 +11,22 @@ typedef enum LrNotice
 {
 	LR_NOTICE_WORK = 1,			/* tasks for executors */
 	LR_NOTICE_TASKS = 2,		/* tasks for agents outside */
-	LR_NOTICE_TIMERS = 4		/* something is due at a new moment */
+	LR_NOTICE_TIMERS = 4,		/* something is due at a new moment */
+	LR_NOTICE_INSTALLED = 8		/* the extension is here, or another version, or may work now */
 } LrNotice;
 
 /* notice.c */
 extern void lr_workers_init(void);
 extern void lr_workers_notice(int what);
 
+/* identity.c */
+extern bool lr_is_copy(void);
+
 /* work.c */
 extern int	lr_work(int max);
+extern void lr_work_enter(int64 run_id, int step_no, int64 limit);
+extern void lr_work_leave(void);
+extern bool lr_work_failed(int sqlstate);
+extern void lr_work_report_failed(void);
 
 #endif

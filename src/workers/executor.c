@@ -1,0 +1,123 @@
+/*
+ * executor.c: the process that runs the steps that policies leave to workers.
+ *
+ * It takes tasks in transactions of some until there are none, then waits to be woken. How many it takes at a time follows from how
+ * long they take: many short ones share a transaction, long ones have each its own, so that another executor can take the next.
+ * A task whose function fails in a way that ends the transaction is reported in the next one; all others of that transaction are
+ * queued as before.
+ */
+#include "workers/processes.h"
+
+#include "portability/instr_time.h"
+
+/* Transactions shorter than the first take more tasks the next time, longer than the second fewer, in milliseconds. */
+#define SHORT 20
+#define LONG 100
+
+static int	at_a_time = 1;
+static int	taken;
+
+static bool work(void);
+static void work_body(void *argument);
+static void report_body(void *argument);
+static bool is_last(void);
+
+void
+leadroute_executor_main(Datum argument)
+{
+	LrDatabase *database;
+
+	lr_process_begin();
+	database = lr_process_database;
+	for (;;)
+	{
+		TimestampTz idle_since;
+		bool		ok = true;
+
+		/* taken first: what commits from now on sets it again */
+		pg_atomic_fetch_and_u32(&database->notices, ~(uint32) LR_NOTICE_WORK);
+		do
+		{
+			lr_process_check();
+			ok = work();
+		} while (ok && taken > 0);
+		if (!ok)
+		{
+			/* another one may have better luck meanwhile; and this one looks again */
+			lr_process_wait(0);
+			continue;
+		}
+
+		idle_since = GetCurrentTimestamp();
+		pg_atomic_write_u32(&lr_process_worker->idle, 1);
+		pg_memory_barrier();
+		if ((pg_atomic_read_u32(&database->notices) & LR_NOTICE_WORK) == 0)
+			lr_process_wait(idle_since + lr_executor_idle_time * USECS_PER_SEC);
+		pg_atomic_write_u32(&lr_process_worker->idle, 0);
+		if (GetCurrentTimestamp() >= idle_since + lr_executor_idle_time * USECS_PER_SEC && !is_last())
+			lr_process_end(LR_DATABASE_RUNNING);
+	}
+}
+
+/* Does some tasks; false if that failed. */
+static bool
+work(void)
+{
+	instr_time	before;
+	instr_time	after;
+	double		ms;
+
+	taken = 0;
+	INSTR_TIME_SET_CURRENT(before);
+	if (!lr_process_transaction("running tasks", work_body, NULL))
+	{
+		at_a_time = 1;
+		/* the task is to blame, not the server: the next one may do better */
+		return lr_work_failed(lr_process_sqlstate()) && lr_process_transaction("reporting a failure", report_body, NULL) && ++taken;
+	}
+	INSTR_TIME_SET_CURRENT(after);
+	INSTR_TIME_SUBTRACT(after, before);
+	ms = INSTR_TIME_GET_MILLISEC(after);
+	if (ms > LONG)
+		at_a_time = Max(1, at_a_time / 2);
+	else if (ms < SHORT && taken >= at_a_time)
+		at_a_time = Min(at_a_time * 2, lr_tasks_per_transaction);
+	at_a_time = Min(at_a_time, lr_tasks_per_transaction);
+	if (taken > 0)
+	{
+		LWLockAcquire(lr_shared->lock, LW_EXCLUSIVE);
+		lr_process_worker->tasks += taken;
+		LWLockRelease(lr_shared->lock);
+	}
+	return true;
+}
+
+static void
+work_body(void *argument)
+{
+	taken = lr_work(at_a_time);
+}
+
+static void
+report_body(void *argument)
+{
+	lr_work_report_failed();
+}
+
+/* Tells whether the database has no other executor. */
+static bool
+is_last(void)
+{
+	bool		last = true;
+
+	LWLockAcquire(lr_shared->lock, LW_SHARED);
+	for (int i = 0; i < LR_MAX_EXECUTORS; i++)
+	{
+		LrWorker   *executor = &lr_process_database->executors[i];
+
+		if (executor != lr_process_worker && executor->pid)
+			last = false;
+	}
+	LWLockRelease(lr_shared->lock);
+	return last;
+}
