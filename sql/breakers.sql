@@ -177,8 +177,8 @@ $$;
 COMMENT ON FUNCTION leadroute.retry_wait(bigint, integer, integer, interval, double precision, interval, double precision) IS
     'Returns how long a task waits after an attempt that failed: wait times factor to the power of attempt - 1, not above ceiling, less the part jitter of it times a number from 0 to 1 that the MD5 digest of run, step and attempt gives. The same whenever it is computed.';
 
-CREATE FUNCTION leadroute.settle_failures(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[], begun boolean)
-    RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, action text, error text, again boolean, agent_id integer, agent text, attempts jsonb,
+CREATE FUNCTION leadroute.settle_failures(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[], begun boolean, counted boolean[] DEFAULT NULL)
+    RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, action text, error text, again boolean, counts boolean, agent_id integer, agent text, attempts jsonb,
                    external boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
@@ -188,7 +188,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH judged AS MATERIALIZED (
-        SELECT t.run_id, t.lead_id, t.step_no, w.error, w.again, s.fallback_queue_id, n.attempt, r.wait, a.agent_id, x.agent,
+        SELECT t.run_id, t.lead_id, t.step_no, w.error, w.again, coalesce(w.counts, true) AS counts, s.fallback_queue_id, n.attempt, r.wait, a.agent_id, x.agent,
             least(moment + s.schedule_to_start, moment + s.schedule_to_close) AS moved_wake_at,
             coalesce(t.history, '[]') || jsonb_strip_nulls(jsonb_build_object('attempt', CASE WHEN begun THEN n.attempt END, 'error', w.error, 'at', moment, 'by', x.agent)) AS history,
             CASE WHEN w.again AND n.attempt < s.attempts AND NOT s.not_on && string_to_array(w.error, ' ')
@@ -198,7 +198,7 @@ BEGIN
                  WHEN s.fallback ? 'skip' THEN 'skip'
                  ELSE 'fail' END AS action,
             f.external
-        FROM unnest(run_ids, step_nos, errors, retryable) AS w (run_id, step_no, error, again)
+        FROM unnest(run_ids, step_nos, errors, retryable, counted) AS w (run_id, step_no, error, again, counts)
         JOIN leadroute.tasks t ON t.run_id = w.run_id AND t.step_no = w.step_no
         LEFT JOIN leadroute.policy_steps s ON s.policy_version_id = t.policy_version_id AND s.step_no = t.step_no
         LEFT JOIN leadroute.task_queues k ON k.queue_id = t.queue_id
@@ -220,12 +220,13 @@ BEGIN
         FROM judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action = 'agent'),
     gone AS (
         DELETE FROM leadroute.tasks t USING judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action IN ('output', 'skip', 'fail'))
-    SELECT j.run_id, j.lead_id, j.step_no::integer, j.action, j.error, j.again, j.agent_id, j.agent, j.history, j.external FROM judged j;
+    SELECT j.run_id, j.lead_id, j.step_no::integer, j.action, j.error, j.again, j.counts, j.agent_id, j.agent, j.history, j.external FROM judged j;
 END $$;
-COMMENT ON FUNCTION leadroute.settle_failures(bigint[], integer[], text[], boolean[], boolean) IS
+COMMENT ON FUNCTION leadroute.settle_failures(bigint[], integer[], text[], boolean[], boolean, boolean[]) IS
     'Decides what becomes of tasks that failed, and writes it: tried again, given to the fallback agent, or gone. Part of attempts_failed().';
 
-CREATE FUNCTION leadroute.attempts_failed(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[], begun boolean) RETURNS bigint
+CREATE FUNCTION leadroute.attempts_failed(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[], begun boolean, counted boolean[] DEFAULT NULL)
+    RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -238,8 +239,8 @@ BEGIN
         array_agg(s.agent_id) FILTER (WHERE f.counts) AS agents, array_agg(s.error) FILTER (WHERE f.counts) AS agent_errors,
         bool_or(s.action = 'retry') AS retried, bool_or(s.action = 'agent' AND s.external) AS to_agents, bool_or(s.action = 'agent' AND NOT s.external) AS to_executors
     INTO settled
-    FROM leadroute.settle_failures(run_ids, step_nos, errors, retryable, begun) s,
-        LATERAL (SELECT s.action IN ('output', 'skip', 'fail') AS final, begun AND s.again AND s.agent_id IS NOT NULL AS counts) f;
+    FROM leadroute.settle_failures(run_ids, step_nos, errors, retryable, begun, counted) s,
+        LATERAL (SELECT s.action IN ('output', 'skip', 'fail') AS final, begun AND s.again AND s.counts AND s.agent_id IS NOT NULL AS counts) f;
     IF settled.runs IS NOT NULL THEN
         PERFORM leadroute.continue_runs(settled.runs, settled.leads, settled.steps, array_fill(NULL::jsonb, ARRAY[cardinality(settled.runs)]), settled.errors, settled.details);
     END IF;
@@ -252,10 +253,10 @@ BEGIN
     END IF;
     RETURN settled.n;
 END $$;
-COMMENT ON FUNCTION leadroute.attempts_failed(bigint[], integer[], text[], boolean[], boolean) IS
-    'Decides what becomes of tasks that failed, and has the runs go on of those that failed for good. The states of their leads are locked. begun: whether an attempt was made; otherwise they could not begin. Attempts that an agent made, and that are worth retrying, count for its circuit breaker. Returns how many tasks there were. Part of the protocol.';
+COMMENT ON FUNCTION leadroute.attempts_failed(bigint[], integer[], text[], boolean[], boolean, boolean[]) IS
+    'Decides what becomes of tasks that failed, and has the runs go on of those that failed for good. The states of their leads are locked. begun: whether an attempt was made; otherwise they could not begin. counted: whether each counts for a circuit breaker; null: all do. Attempts that an agent made, and that are worth retrying, count for its circuit breaker. Returns how many tasks there were. Part of the protocol.';
 
-CREATE FUNCTION leadroute.task_attempts_failed(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[]) RETURNS bigint
+CREATE FUNCTION leadroute.task_attempts_failed(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[], counted boolean[] DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -264,10 +265,10 @@ BEGIN
     WHERE s.lead_id = ANY (ARRAY(SELECT t.lead_id FROM unnest(run_ids, step_nos) AS w (run_id, step_no)
                                  JOIN leadroute.tasks t ON t.run_id = w.run_id AND t.step_no = w.step_no))
     ORDER BY s.lead_id FOR UPDATE;
-    RETURN leadroute.attempts_failed(run_ids, step_nos, errors, retryable, true);
+    RETURN leadroute.attempts_failed(run_ids, step_nos, errors, retryable, true, counted);
 END $$;
-COMMENT ON FUNCTION leadroute.task_attempts_failed(bigint[], integer[], text[], boolean[]) IS
-    'Executors report attempts that failed. errors: SQLSTATE, space, place. retryable: whether trying again may help. Tasks that are gone are passed over. Returns how many there were. Part of executors.';
+COMMENT ON FUNCTION leadroute.task_attempts_failed(bigint[], integer[], text[], boolean[], boolean[]) IS
+    'Executors report attempts that failed. errors: SQLSTATE, space, place. retryable: whether trying again may help. counted: whether each is one of a row for a circuit breaker; null: all are. Tasks that are gone are passed over. Returns how many there were. Part of executors.';
 
 CREATE FUNCTION leadroute.lock_work(max integer)
     RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, policy_version_id integer, agent_id integer, attempt integer, fallback boolean,
@@ -299,15 +300,14 @@ BEGIN
             wanted := leadroute.claim_room(a, wanted);
         END IF;
         CONTINUE WHEN wanted = 0;
-        -- Nobody waits here: of states and tasks both, what others have is passed over.
+        -- Nobody waits here: what others have is passed over. States are locked by who goes on with the runs.
         RETURN QUERY
             SELECT t.run_id, t.lead_id, t.step_no::integer, t.policy_version_id, q.agent_id, t.attempt + 1, coalesce(p.fallback_queue_id = t.queue_id, false),
                 p.start_to_close, t.history
             FROM leadroute.tasks t
-            JOIN leadroute.lead_states s ON s.lead_id = t.lead_id
             LEFT JOIN leadroute.policy_steps p ON p.policy_version_id = t.policy_version_id AND p.step_no = t.step_no
             WHERE t.queue_id = q.queue_id AND t.state = 'q' AND t.place >= q.head
-            ORDER BY t.place LIMIT wanted FOR UPDATE OF s, t SKIP LOCKED;
+            ORDER BY t.place LIMIT wanted FOR UPDATE OF t SKIP LOCKED;
         GET DIAGNOSTICS got = ROW_COUNT;
         left_of_name := left_of_name - got;
         IF a.agent_id IS NOT NULL THEN
@@ -316,7 +316,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION leadroute.lock_work(integer) IS
-    'Locks tasks that run inside, and the states of their leads, until the transaction ends; passes over what others have. max: about how many, shared by queues of different names. Returns them with the agent to call, which attempt this is, whether it is the fallback, how long it may take, and the attempts that failed. Part of executors.';
+    'Locks tasks that run inside until the transaction ends; passes over what others have. max: about how many, shared by queues of different names. Returns them with the agent to call, which attempt this is, whether it is the fallback, how long it may take, and the attempts that failed. Part of executors.';
 
 CREATE FUNCTION leadroute.due_tasks(most integer, lowest bigint, moment timestamptz)
     RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, state "char", error text, begun boolean, again boolean, external boolean)

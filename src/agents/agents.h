@@ -8,6 +8,7 @@
 
 #include "json.h"
 #include "policy/condition.h"
+#include "registry/registry.h"
 #include "utils/jsonb.h"
 
 struct LrStep;
@@ -54,7 +55,7 @@ extern const LrBuiltin lr_assign_owner;
 
 /* sql_agent.c */
 extern void lr_sql_agent_run(struct LrStep *step, struct LrRun *run);
-extern bool lr_sql_agent_try(struct LrStep *step, struct LrRun *run, int *sqlstate, const char **place);
+extern bool lr_sql_agent_try(struct LrStep *step, LrAgent *agent, struct LrRun *run, int *sqlstate, const char **place);
 extern Jsonb *lr_agent_input(const struct LrRun *run, const struct LrStep *step);
 
 /* compliance.c */

@@ -24,6 +24,7 @@
 typedef struct Call
 {
 	LrStep	   *step;
+	LrAgent    *agent;
 	LrRun	   *run;
 	FmgrInfo   *function;
 	Datum		result;
@@ -42,32 +43,32 @@ lr_sql_agent_run(LrStep *step, LrRun *run)
 	int			sqlstate;
 	const char *place;
 
-	if (!lr_sql_agent_try(step, run, &sqlstate, &place))
+	if (!lr_sql_agent_try(step, step->agent, run, &sqlstate, &place))
 		lr_run_fail(run, step, sqlstate, place);
 }
 
-/* Runs the step's function for one lead, and gives the output; false if it failed. */
+/* Runs the function of an agent for one lead, and gives the output; false if it failed. */
 bool
-lr_sql_agent_try(LrStep *step, LrRun *run, int *sqlstate, const char **place)
+lr_sql_agent_try(LrStep *step, LrAgent *agent, LrRun *run, int *sqlstate, const char **place)
 {
-	Call		work = {.step = step,.run = run,.isnull = true};
+	Call		work = {.step = step,.agent = agent,.run = run,.isnull = true};
 	FmgrInfo	again;
-	bool		running = step->agent->running;
+	bool		running = agent->running;
 	volatile bool done = false;
 
 	*place = NULL;
 	/* a function of language SQL keeps its state where it was looked up: one that comes back to itself needs another place */
-	if (step->agent->running)
-		fmgr_info_cxt(step->agent->function.fn_oid, &again, CurrentMemoryContext);
-	work.function = step->agent->running ? &again : &step->agent->function;
-	step->agent->running = true;
+	if (agent->running)
+		fmgr_info_cxt(agent->function.fn_oid, &again, CurrentMemoryContext);
+	work.function = agent->running ? &again : &agent->function;
+	agent->running = true;
 	PG_TRY();
 	{
 		done = lr_guard(call, &work, sqlstate);
 	}
 	PG_FINALLY();
 	{
-		step->agent->running = running;
+		agent->running = running;
 	}
 	PG_END_TRY();
 	if (!done)
@@ -86,7 +87,7 @@ static void
 call(void *argument)
 {
 	Call	   *work = argument;
-	LrAgent    *agent = work->step->agent;
+	LrAgent    *agent = work->agent;
 	LOCAL_FCINFO(fcinfo, 1);
 	PgStat_FunctionCallUsage usage;
 	LrIdentity	identity;

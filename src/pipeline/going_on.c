@@ -219,8 +219,7 @@ give_result(LrStep *step, LrRun *run, LrContinuation *item)
 			result->status = LR_STEP_WAITING;
 			return;
 		}
-		item->failed = !lr_step_execute(step, run, &item->sqlstate, &item->place);
-		item->taken = !item->failed;
+		item->taken = lr_step_execute(step, run, item);
 		result->status = item->failed ? LR_STEP_WAITING : LR_STEP_DONE;
 	}
 	else if (item->failed)

@@ -233,6 +233,10 @@ typedef struct LrContinuation
 	int			detail_length;
 	bool		taken;			/* the result is in the run's record, or nobody wants it any more */
 	bool		slow;			/* of one that is executed: in a transaction that holds no run */
+	bool		by_fallback;	/* of one that is executed: by the fallback agent */
+	char	   *history;		/* of one that is executed: attempts before, a JSON array; or NULL */
+	int			agent_id;		/* who executed it; 0 if nobody did */
+	int			place_in_turn;	/* how many were executed before it */
 } LrContinuation;
 
 /* What an executor does in one transaction. */
@@ -241,6 +245,13 @@ typedef struct LrExecution
 	TimestampTz until;			/* begins nothing after that */
 	bool		careful;		/* begins no step whose task is new: if it ended the transaction, nobody could be told of a failed attempt */
 	List	   *failed;			/* of LrContinuation: attempts that failed of steps that were begun at once, whose tasks are new */
+	int			executed;		/* how many steps it did so far */
+	int			nsucceeded;
+	struct
+	{
+		int			agent_id;
+		int			last;		/* place of the last one that succeeded */
+	}			succeeded[64];	/* agents, as far as there is room */
 } LrExecution;
 
 typedef struct LrGoingOn
@@ -255,6 +266,6 @@ typedef struct LrGoingOn
 
 extern int64 lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how);
 extern void lr_runs_execute(LrContinuation *items, int n, LrExecution *execution);
-extern bool lr_step_execute(LrStep *step, LrRun *run, int *sqlstate, const char **place);
+extern bool lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item);
 
 #endif

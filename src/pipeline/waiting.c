@@ -13,6 +13,7 @@
 #include "portability/instr_time.h"
 #include "provenance/provenance.h"
 #include "utils/builtins.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "workers/workers.h"
@@ -120,46 +121,74 @@ begin_at_once(LrStep *step, LrRun *run)
 {
 	LrStepResult *result = &run->steps[step->number];
 	LrExecution *execution = run->batch->execution;
-	LrContinuation *failed;
-	int			sqlstate;
-	const char *place;
+	LrContinuation *item;
 
 	if (step->mode != LR_BY_WORKER || result->by_fallback || step->mean_duration == 0 || step->mean_duration > LR_SLOW_STEP ||
 		execution->careful || GetCurrentTimestamp() > execution->until)
 		return;
-	if (lr_step_execute(step, run, &sqlstate, &place))
+	item = MemoryContextAllocZero(run->batch->statement_memory, sizeof(LrContinuation));
+	*item = (LrContinuation) {.run_id = run->run_id,.lead_id = run->lead_id,.step = step->number};
+	if (lr_step_execute(step, run, item))
 	{
 		result->status = LR_STEP_DONE;
 		result->asked = false;
+		pfree(item);
 		return;
 	}
-	failed = MemoryContextAllocZero(run->batch->statement_memory, sizeof(LrContinuation));
-	*failed = (LrContinuation) {.run_id = run->run_id,.lead_id = run->lead_id,.step = step->number,.failed = true,.sqlstate = sqlstate,.place = place};
-	execution->failed = lappend(execution->failed, failed);
+	execution->failed = lappend(execution->failed, item);
 }
 
-/* Runs a step of a worker for one lead; false if it failed. Notes how long such a step takes. */
+/* Runs a step of a worker for one lead; false if it failed, item says how then. Notes how long such a step takes, and how its agent fares. */
 bool
-lr_step_execute(LrStep *step, LrRun *run, int *sqlstate, const char **place)
+lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item)
 {
+	LrExecution *execution = run->batch->execution;
+	LrAgent    *agent = item->by_fallback && step->fallback_agent ? step->fallback_agent : step->agent;
 	instr_time	start;
 	instr_time	end;
-	bool		done;
+	int			known = 0;
 
-	if (step->agent->retired || step->agent->changed)
+	item->failed = true;
+	if (agent->retired || agent->changed)
 	{
-		*sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-		*place = step->agent->retired ? "agent_retired" : "agent_changed";
+		item->sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		item->place = agent->retired ? "agent_retired" : "agent_changed";
 		return false;
 	}
+	item->agent_id = agent->agent_id;
+	item->place_in_turn = execution->executed++;
 	INSTR_TIME_SET_CURRENT(start);
 	lr_work_enter(run->run_id, step->number + 1, step->attempt_within);
-	done = lr_sql_agent_try(step, run, sqlstate, place);
+	item->failed = !lr_sql_agent_try(step, agent, run, &item->sqlstate, &item->place);
 	lr_work_leave();
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	step->mean_duration = (step->mean_duration == 0 ? 1 : 0.9) * step->mean_duration + (step->mean_duration == 0 ? 1 : 0.1) * Max(INSTR_TIME_GET_DOUBLE(end) * 1e6, 0.1);
-	return done;
+	if (item->failed)
+		return false;
+	while (known < execution->nsucceeded && execution->succeeded[known].agent_id != agent->agent_id)
+		known++;
+	if (known < (int) lengthof(execution->succeeded))
+	{
+		execution->succeeded[known].agent_id = agent->agent_id;
+		execution->succeeded[known].last = item->place_in_turn;
+		execution->nsucceeded = Max(execution->nsucceeded, known + 1);
+	}
+	if (item->history || item->by_fallback)
+	{
+		StringInfoData detail;
+
+		initStringInfo(&detail);
+		appendStringInfoString(&detail, "{\"by\": ");
+		escape_json(&detail, psprintf("%s@%s", agent->name, agent->version));
+		if (item->by_fallback)
+			appendStringInfoString(&detail, ", \"fallback\": \"agent\"");
+		if (item->history)
+			appendStringInfo(&detail, ", \"attempts\": %s", item->history);
+		appendStringInfoChar(&detail, '}');
+		lr_run_set_detail(run, step, detail.data, detail.len);
+	}
+	return true;
 }
 
 /* Who acts on a decision waits for it; so does who decides beside another router. */
@@ -396,7 +425,10 @@ write_task(LrWriter *writer, LrStep *step, const LrRun *run, bool plain, int *no
 		put(slot, TASK_INPUTS, JsonbPGetDatum(lr_agent_input(run, step)));
 }
 
-/* Removes what is left of the tasks of runs that a batch ended, or of those that its runs supersede. */
+/*
+ * Removes what is left of the tasks of runs that a batch ended, or of those that its runs supersede. An executor that has one in hand
+ * finds out by itself that nobody wants it.
+ */
 void
 lr_tasks_remove(const LrBatch *batch)
 {
@@ -420,6 +452,7 @@ lr_tasks_remove(const LrBatch *batch)
 		return;
 	values[0] = lr_int8_array(run_ids, n);
 	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_REMOVE_TASKS, "DELETE FROM leadroute.tasks WHERE run_id = ANY ($1)", 1, types, values, NULL);
+	lr_sql_kept(LR_PLAN_REMOVE_TASKS, "DELETE FROM leadroute.tasks t USING (SELECT x.run_id, x.step_no FROM leadroute.tasks x WHERE x.run_id = ANY ($1) FOR UPDATE SKIP LOCKED) x"
+				" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 1, types, values, NULL);
 	lr_sql_end(&identity);
 }

@@ -326,8 +326,8 @@ execute_steps(LrRun *run, const LrWaiting *waiting, void *argument)
 			continue;
 		step = &run->batch->policy->steps[item->step];
 		item->taken = true;
-		item->failed = !lr_step_execute(step, run, &item->sqlstate, &item->place);
-		if (item->failed)
+		run->batch->execution = executing->execution;
+		if (!lr_step_execute(step, run, item))
 			continue;
 		saved = MemoryContextSwitchTo(executing->memory);
 		item->output = datumCopy(run->values[step->first_fact], false, -1);

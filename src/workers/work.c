@@ -59,7 +59,8 @@ static int	take_tasks(int max, LrContinuation **items);
 static LrContinuation *read_tasks(int n);
 static int	do_slow(const LrContinuation *items, int n, LrExecution *execution);
 static int	remove_tasks(const LrContinuation *items, int n);
-static int	report_failed(const LrContinuation *items, int n);
+static void report_succeeded(const LrExecution *execution);
+static int	report_failed(const LrContinuation *items, int n, const LrExecution *execution);
 static Columns columns_of(const LrContinuation *items, int n, Choose choose);
 static Datum array_of(const Datum *elements, const bool *nulls, int n, Oid type);
 
@@ -83,9 +84,10 @@ lr_work(int max)
 	{
 		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = &execution});
 		done += remove_tasks(items, n);
-		done += report_failed(items, n);
+		report_succeeded(&execution);
+		done += report_failed(items, n, &execution);
 		foreach(cell, execution.failed)
-			(void) report_failed(lfirst(cell), 1);
+			(void) report_failed(lfirst(cell), 1, &execution);
 		done += do_slow(items, n, &execution);
 	}
 	MemoryContextSwitchTo(saved);
@@ -132,7 +134,7 @@ finish_done(int max)
 	if (n == 0)
 		return 0;
 	/* those that failed are not results yet */
-	(void) report_failed(items, n);
+	(void) report_failed(items, n, NULL);
 	for (int i = 0; i < n; i++)
 	{
 		if (items[i].failed)
@@ -153,12 +155,18 @@ take_tasks(int max, LrContinuation **items)
 	int			n;
 
 	lr_sql_begin(&identity);
-	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no::integer, NULL::jsonb, NULL::text FROM leadroute.lock_work($1)", 1, types, values, NULL);
+	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no::integer, NULL::jsonb, NULL::text, fallback, history FROM leadroute.lock_work($1)", 1, types, values, NULL);
 	MemoryContextSwitchTo(memory);
 	*items = read_tasks(n);
-	lr_sql_end(&identity);
 	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
 		(*items)[i].execute = true;
+		(*items)[i].by_fallback = DatumGetBool(lr_sql_datum(i, 6, &isnull));
+		(*items)[i].history = lr_sql_text(i, 7);
+	}
+	lr_sql_end(&identity);
 	return n;
 }
 
@@ -259,14 +267,47 @@ has_failed(const LrContinuation *item)
 	return item->failed && !item->slow;
 }
 
-/* Reports attempts that failed; returns how many. */
-static int
-report_failed(const LrContinuation *items, int n)
+/* Tells the circuit breakers who succeeded. */
+static void
+report_succeeded(const LrExecution *execution)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID};
-	Datum		values[4];
+	Oid			types[] = {INT4ARRAYOID};
+	Datum		values[1];
+	Datum		agents[lengthof(execution->succeeded)];
+
+	if (execution->nsucceeded == 0)
+		return;
+	for (int i = 0; i < execution->nsucceeded; i++)
+		agents[i] = Int32GetDatum(execution->succeeded[i].agent_id);
+	values[0] = array_of(agents, NULL, execution->nsucceeded, INT4OID);
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_SUCCEEDED, "SELECT leadroute.agents_succeeded($1)", 1, types, values, NULL);
+	lr_sql_end(&identity);
+}
+
+/* Tells whether an attempt that failed is one of those in a row with which its agent's turn ended: only these count for a circuit breaker. */
+static bool
+in_a_row(const LrContinuation *item, const LrExecution *execution)
+{
+	for (int i = 0; execution && i < execution->nsucceeded; i++)
+	{
+		if (execution->succeeded[i].agent_id == item->agent_id)
+			return item->place_in_turn > execution->succeeded[i].last;
+	}
+	return true;
+}
+
+/* Reports attempts that failed; returns how many. execution: NULL if each is its own. */
+static int
+report_failed(const LrContinuation *items, int n, const LrExecution *execution)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID};
+	Datum		values[5];
 	Columns		columns = columns_of(items, n, has_failed);
+	Datum	   *counted = palloc(sizeof(Datum) * Max(columns.n, 1));
+	int			ncounted = 0;
 
 	if (columns.n == 0)
 		return 0;
@@ -274,8 +315,14 @@ report_failed(const LrContinuation *items, int n)
 	values[1] = array_of(columns.step_nos, NULL, columns.n, INT4OID);
 	values[2] = array_of(columns.errors, NULL, columns.n, TEXTOID);
 	values[3] = array_of(columns.retryable, NULL, columns.n, BOOLOID);
+	for (int i = 0; i < n; i++)
+	{
+		if (has_failed(&items[i]))
+			counted[ncounted++] = BoolGetDatum(in_a_row(&items[i], execution));
+	}
+	values[4] = array_of(counted, NULL, ncounted, BOOLOID);
 	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4)", 4, types, values, NULL);
+	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4, $5)", 5, types, values, NULL);
 	lr_sql_end(&identity);
 	return columns.n;
 }
@@ -380,5 +427,5 @@ lr_work_report_failed(void)
 		item.sqlstate = MAKE_SQLSTATE('L', 'R', '0', '1', '1');
 		item.place = "start_to_close";
 	}
-	(void) report_failed(&item, 1);
+	(void) report_failed(&item, 1, NULL);
 }
