@@ -246,10 +246,12 @@ extern int32 lr_sql_int32(uint64 row, int column, int32 if_null);
 extern int64 lr_sql_int64(uint64 row, int column, int64 if_null);
 extern int64 *lr_sql_int64s(int n, MemoryContext memory);
 extern Datum lr_int8_array(const int64 *elements, int n);
+extern Datum lr_array(const Datum *elements, const bool *nulls, int n, Oid type);
 
 /* ---- settings.c: settings of ours for a while ---- */
 extern int	lr_search_path_enter(void);
 extern int	lr_settings_enter(const char *timezone);
+extern int	lr_by_index_enter(void);
 extern void lr_read_only_enter(void);
 extern void lr_settings_leave(int nest);
 

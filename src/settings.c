@@ -60,6 +60,22 @@ lr_settings_enter(const char *timezone)
 	return nest;
 }
 
+/*
+ * Has statements find the few rows that they name by index, whatever statistics say: tables that fill and empty in a moment have none
+ * that hold. Returns what lr_settings_leave wants.
+ */
+int
+lr_by_index_enter(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	set("enable_seqscan", "off");
+	set("enable_bitmapscan", "off");
+	set("enable_hashjoin", "off");
+	set("enable_mergejoin", "off");
+	return nest;
+}
+
 /* Makes the transaction read-only, until a nest of settings that the caller has entered is left; nobody can undo it before. */
 void
 lr_read_only_enter(void)

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 /* Takes the identity of the extension's owner. */
@@ -151,4 +152,18 @@ lr_int8_array(const int64 *elements, int n)
 	for (int i = 0; i < n; i++)
 		datums[i] = Int64GetDatum(elements[i]);
 	return PointerGetDatum(construct_array(datums, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* Returns elements of a type as a parameter, an array of it; nulls: NULL if there are none. */
+Datum
+lr_array(const Datum *elements, const bool *nulls, int n, Oid type)
+{
+	int			dimensions[] = {n};
+	int			lower[] = {1};
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array((Datum *) elements, (bool *) nulls, 1, dimensions, lower, type, length, by_value, align));
 }

@@ -49,8 +49,10 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 	LrWaiting    *waiting;
 	int			nwaiting;
 	int64		total = 0;
+	int			nest;
 
 	lr_states_enter();
+	nest = lr_by_index_enter();
 	qsort(items, n, sizeof(LrContinuation), lr_compare_continuations);
 	for (int i = 0; i < n; i++)
 	{
@@ -75,6 +77,7 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 			;
 		total += go_on(&waiting[first], end - first, how);
 	}
+	lr_settings_leave(nest);
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
 	return total;

@@ -156,7 +156,7 @@ lr_waiting_add(LrBatch *batch, const LrWaiting *waiting, TupleTableSlot *slot, H
 	for (int s = 0; s < batch->policy->nsteps; s++)
 		open += continued->evidence->steps[s].status == LR_STEP_WAITING;
 	for (int i = 0; i < waiting->nitems; i++)
-		open -= waiting->items[i].step >= 0 && !waiting->items[i].execute;
+		open -= waiting->items[i].step >= 0;
 	run->has_tasks = open > 0;
 	find_changed(run);
 }

@@ -45,7 +45,7 @@ enum
 static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
-static void change_state(LrRun *run);
+static void change_states(LrBatch *batch);
 static LrState *counted_state(LrBatch *batch, uint64 row, bool open);
 static LrRun *state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
 
@@ -89,11 +89,7 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 		write_new_states(recorder, batch);
 	if (nwritten > 0)
 		write_entries(recorder, batch);
-	for (int i = 0; i < batch->n; i++)
-	{
-		if (batch->runs[i].has_state && !batch->runs[i].unchanged)
-			change_state(&batch->runs[i]);
-	}
+	change_states(batch);
 	lr_tasks_remove(batch);
 	if (batch->policy->waits)
 		lr_tasks_write(recorder, batch);
@@ -277,49 +273,77 @@ write_new_states(LrRecorder *recorder, LrBatch *batch)
 	}
 }
 
+/* Gives the leads of a batch that have states their new ones, all at once. */
 static void
-change_state(LrRun *run)
+change_states(LrBatch *batch)
 {
-	LrBatch    *batch = run->batch;
+	static const Oid element_types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID};
+	static const Oid array_types[] = {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, FLOAT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT4OID, INT4OID, OIDOID};
 	LrIdentity	identity;
-	Oid			types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID, INT4OID, INT4OID, INT4OID, INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID,
-	INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[16];
-	char		nulls[16];
+	Datum	   *columns[lengthof(element_types)];
+	bool	   *nulls[lengthof(element_types)];
+	Datum		values[lengthof(array_types)];
+	int			nest;
+	int			n = 0;
 
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = Int64GetDatum(run->lead_id);
-	values[1] = Int64GetDatum(run->run_id);
-	/* who goes on waiting in the same overflow keeps the place */
-	values[2] = TimestampTzGetDatum(run->outcome == LR_PENDING && run->waiting_pool_id != 0 && run->waiting_pool_id == run->pool_id ? run->waiting_since : batch->as_of);
-	values[3] = Float8GetDatum(run->isnull[LR_SCORE] ? 0 : DatumGetInt32(run->values[LR_SCORE]));
-	nulls[3] = run->isnull[LR_SCORE] ? 'n' : ' ';
-	values[4] = Int32GetDatum(batch->source->source_id);
-	values[5] = Int32GetDatum(batch->policy->version_id);
-	values[6] = Int32GetDatum(run->owner_id);
-	nulls[6] = run->owner_id ? ' ' : 'n';
-	values[7] = Int32GetDatum(run->pool_id);
-	nulls[7] = run->pool_id ? ' ' : 'n';
-	values[8] = ObjectIdGetDatum(batch->user);
-	values[9] = CStringGetTextDatum(lr_outcome_names[run->outcome]);
-	values[10] = CStringGetTextDatum(run->reason);
-	values[11] = run->values[LR_TIER];
-	nulls[11] = run->isnull[LR_TIER] ? 'n' : ' ';
-	values[12] = Int32GetDatum(run->load);
-	nulls[12] = run->load != 1 ? ' ' : 'n';
-	values[13] = Int64GetDatum(run->expected_value);
-	nulls[13] = run->expected_value != PG_INT64_MIN ? ' ' : 'n';
-	values[14] = TimestampTzGetDatum(run->response_due_at);
-	nulls[14] = run->response_due_at ? ' ' : 'n';
-	values[15] = TimestampTzGetDatum(run->estimated_at);
-	nulls[15] = run->estimated_at ? ' ' : 'n';
+	for (int i = 0; i < batch->n; i++)
+		n += batch->runs[i].has_state && !batch->runs[i].unchanged;
+	if (n == 0)
+		return;
+	for (int c = 0; c < (int) lengthof(element_types); c++)
+	{
+		columns[c] = palloc0(sizeof(Datum) * n);
+		nulls[c] = palloc0(sizeof(bool) * n);
+	}
+	n = 0;
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+
+		if (!run->has_state || run->unchanged)
+			continue;
+		columns[0][n] = Int64GetDatum(run->lead_id);
+		columns[1][n] = Int64GetDatum(run->run_id);
+		/* who goes on waiting in the same overflow keeps the place */
+		columns[2][n] = TimestampTzGetDatum(run->outcome == LR_PENDING && run->waiting_pool_id != 0 && run->waiting_pool_id == run->pool_id ? run->waiting_since : batch->as_of);
+		nulls[3][n] = run->isnull[LR_SCORE];
+		columns[3][n] = Float8GetDatum(run->isnull[LR_SCORE] ? 0 : DatumGetInt32(run->values[LR_SCORE]));
+		nulls[4][n] = run->owner_id == 0;
+		columns[4][n] = Int32GetDatum(run->owner_id);
+		nulls[5][n] = run->pool_id == 0;
+		columns[5][n] = Int32GetDatum(run->pool_id);
+		columns[6][n] = CStringGetTextDatum(lr_outcome_names[run->outcome]);
+		columns[7][n] = CStringGetTextDatum(run->reason);
+		nulls[8][n] = run->isnull[LR_TIER];
+		columns[8][n] = run->values[LR_TIER];
+		nulls[9][n] = run->load == 1;
+		columns[9][n] = Int32GetDatum(run->load);
+		nulls[10][n] = run->expected_value == PG_INT64_MIN;
+		columns[10][n] = Int64GetDatum(run->expected_value);
+		nulls[11][n] = run->response_due_at == 0;
+		columns[11][n] = TimestampTzGetDatum(run->response_due_at);
+		nulls[12][n] = run->estimated_at == 0;
+		columns[12][n++] = TimestampTzGetDatum(run->estimated_at);
+	}
+	for (int c = 0; c < (int) lengthof(element_types); c++)
+		values[c] = lr_array(columns[c], nulls[c], n, element_types[c]);
+	values[13] = Int32GetDatum(batch->source->source_id);
+	values[14] = Int32GetDatum(batch->policy->version_id);
+	values[15] = ObjectIdGetDatum(batch->user);
 	lr_sql_begin(&identity);
+	nest = lr_by_index_enter();
 	lr_sql_kept(LR_PLAN_CHANGE_STATE,
-				"UPDATE leadroute.lead_states SET run_id = $2, since = $3, closed_at = NULL, score = $4, source_id = $5, policy_version_id = $6,"
-				" owner_id = $7, pool_id = $8, changed_by = $9::pg_catalog.regrole, outcome = $10::leadroute.outcome, reason_code = $11, tier = $12,"
-				" closed_reason = NULL, load = $13, expected_value = $14, response_due_at = $15, estimated_at = $16,"
-				" accepted_at = CASE WHEN closed_at IS NULL AND owner_id = $7 THEN accepted_at END,"
-				" responded_at = CASE WHEN closed_at IS NULL THEN responded_at END, finished_at = NULL, result = NULL WHERE lead_id = $1", 16, types, values, nulls);
+				"UPDATE leadroute.lead_states s SET run_id = x.run_id, since = x.since, closed_at = NULL, score = x.score, source_id = $14, policy_version_id = $15,"
+				" owner_id = x.owner_id, pool_id = x.pool_id, changed_by = $16::pg_catalog.regrole, outcome = x.outcome::leadroute.outcome, reason_code = x.reason,"
+				" tier = x.tier, closed_reason = NULL, load = x.load, expected_value = x.expected_value, response_due_at = x.response_due_at, estimated_at = x.estimated_at,"
+				" accepted_at = CASE WHEN s.closed_at IS NULL AND s.owner_id = x.owner_id THEN s.accepted_at END,"
+				" responded_at = CASE WHEN s.closed_at IS NULL THEN s.responded_at END, finished_at = NULL, result = NULL"
+				" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+				" AS x (lead_id, run_id, since, score, owner_id, pool_id, outcome, reason, tier, load, expected_value, response_due_at, estimated_at)"
+				" WHERE s.lead_id = x.lead_id", lengthof(array_types), array_types, values, NULL);
+	lr_settings_leave(nest);
 	lr_sql_end(&identity);
 }
 

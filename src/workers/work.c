@@ -18,7 +18,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
 #include "utils/timeout.h"
 
 PG_FUNCTION_INFO_V1(leadroute_do_work);
@@ -62,7 +61,6 @@ static int	remove_tasks(const LrContinuation *items, int n);
 static void report_succeeded(const LrExecution *execution);
 static int	report_failed(const LrContinuation *items, int n, const LrExecution *execution);
 static Columns columns_of(const LrContinuation *items, int n, Choose choose);
-static Datum array_of(const Datum *elements, const bool *nulls, int n, Oid type);
 
 /* Does up to max tasks, in the transaction of the caller; returns how many came forward: 0 if there is nothing to do now. */
 int
@@ -75,8 +73,10 @@ lr_work(int max)
 	ListCell   *cell;
 	int			done;
 	int			n;
+	int			nest;
 
 	in_hand.run_id = 0;
+	nest = lr_by_index_enter();
 	done = finish_done(max);
 	n = take_tasks(max, &items);
 
@@ -90,6 +90,7 @@ lr_work(int max)
 			(void) report_failed(lfirst(cell), 1, &execution);
 		done += do_slow(items, n, &execution);
 	}
+	lr_settings_leave(nest);
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
 	careful = false;
@@ -224,9 +225,9 @@ do_slow(const LrContinuation *items, int n, LrExecution *execution)
 	if (columns.n == 0)
 		return 0;
 	values[0] = lr_int8_array(columns.run_ids, columns.n);
-	values[1] = array_of(columns.step_nos, NULL, columns.n, INT4OID);
-	values[2] = array_of(columns.outputs, columns.no_output, columns.n, JSONBOID);
-	values[3] = array_of(columns.errors, columns.no_error, columns.n, TEXTOID);
+	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
+	values[2] = lr_array(columns.outputs, columns.no_output, columns.n, JSONBOID);
+	values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_STORE_DONE,
 				"UPDATE leadroute.tasks t SET state = 'd', output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
@@ -253,7 +254,7 @@ remove_tasks(const LrContinuation *items, int n)
 	if (columns.n == 0)
 		return 0;
 	values[0] = lr_int8_array(columns.run_ids, columns.n);
-	values[1] = array_of(columns.step_nos, NULL, columns.n, INT4OID);
+	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_TASKS_DONE, "DELETE FROM leadroute.tasks t USING unnest($1, $2) AS x (run_id, step_no) WHERE t.run_id = x.run_id AND t.step_no = x.step_no",
 				2, types, values, NULL);
@@ -280,7 +281,7 @@ report_succeeded(const LrExecution *execution)
 		return;
 	for (int i = 0; i < execution->nsucceeded; i++)
 		agents[i] = Int32GetDatum(execution->succeeded[i].agent_id);
-	values[0] = array_of(agents, NULL, execution->nsucceeded, INT4OID);
+	values[0] = lr_array(agents, NULL, execution->nsucceeded, INT4OID);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_SUCCEEDED, "SELECT leadroute.agents_succeeded($1)", 1, types, values, NULL);
 	lr_sql_end(&identity);
@@ -312,15 +313,15 @@ report_failed(const LrContinuation *items, int n, const LrExecution *execution)
 	if (columns.n == 0)
 		return 0;
 	values[0] = lr_int8_array(columns.run_ids, columns.n);
-	values[1] = array_of(columns.step_nos, NULL, columns.n, INT4OID);
-	values[2] = array_of(columns.errors, NULL, columns.n, TEXTOID);
-	values[3] = array_of(columns.retryable, NULL, columns.n, BOOLOID);
+	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
+	values[2] = lr_array(columns.errors, NULL, columns.n, TEXTOID);
+	values[3] = lr_array(columns.retryable, NULL, columns.n, BOOLOID);
 	for (int i = 0; i < n; i++)
 	{
 		if (has_failed(&items[i]))
 			counted[ncounted++] = BoolGetDatum(in_a_row(&items[i], execution));
 	}
-	values[4] = array_of(counted, NULL, ncounted, BOOLOID);
+	values[4] = lr_array(counted, NULL, ncounted, BOOLOID);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4, $5)", 5, types, values, NULL);
 	lr_sql_end(&identity);
@@ -350,19 +351,6 @@ columns_of(const LrContinuation *items, int n, Choose choose)
 		c.retryable[c.n++] = BoolGetDatum(item->sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
 	}
 	return c;
-}
-
-static Datum
-array_of(const Datum *elements, const bool *nulls, int n, Oid type)
-{
-	int			dimensions[] = {n};
-	int			lower[] = {1};
-	int16		length;
-	bool		by_value;
-	char		align;
-
-	get_typlenbyvalalign(type, &length, &by_value, &align);
-	return PointerGetDatum(construct_md_array((Datum *) elements, (bool *) nulls, 1, dimensions, lower, type, length, by_value, align));
 }
 
 /* ---- errors that end the transaction ---- */
