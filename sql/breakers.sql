@@ -207,16 +207,18 @@ BEGIN
             ELSE a.name = split_part(t.holder, '@', 1) AND a.version = split_part(split_part(t.holder, '/', 1), '@', 2) END
         CROSS JOIN LATERAL (SELECT a.name || '@' || a.version AS agent) x
         -- A task of an executor is not claimed: its attempt is counted when it has failed.
-        CROSS JOIN LATERAL (SELECT t.attempt + (begun AND t.state = 'q')::integer AS attempt) n
+        CROSS JOIN LATERAL (SELECT t.attempt + (begun AND t.state <> 'c')::integer AS attempt) n
         CROSS JOIN LATERAL (SELECT leadroute.retry_wait(t.run_id, t.step_no, n.attempt, s.wait, s.factor, s.ceiling, s.jitter) AS wait) r),
     retried AS (
         UPDATE leadroute.tasks t
-        SET state = 'r', wake_at = moment + j.wait, attempt = j.attempt, history = j.history, token = NULL, holder = NULL, started_at = NULL
+        SET state = 'r', wake_at = moment + j.wait, attempt = j.attempt, history = j.history, token = NULL, holder = NULL, started_at = NULL,
+            output = NULL, error = NULL
         FROM judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action = 'retry'),
     moved AS (
         UPDATE leadroute.tasks t
         SET state = 'q', queue_id = j.fallback_queue_id, place = leadroute.place_at(moment), scheduled_at = moment, wake_at = j.moved_wake_at,
-            attempt = 0, history = j.history, token = NULL, holder = NULL, started_at = NULL, inputs = NULL
+            attempt = 0, history = j.history, token = NULL, holder = NULL, started_at = NULL, inputs = NULL,
+            output = NULL, error = NULL
         FROM judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action = 'agent'),
     gone AS (
         DELETE FROM leadroute.tasks t USING judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action IN ('output', 'skip', 'fail'))
@@ -404,9 +406,19 @@ BEGIN
             PERFORM leadroute.notice_workers(due.to_executors::integer + 2 * due.to_agents::integer);
         END IF;
         IF due.held_runs IS NOT NULL THEN
-            DELETE FROM leadroute.tasks t USING unnest(due.held_runs, due.held_steps) AS w (run_id, step_no) WHERE t.run_id = w.run_id AND t.step_no = w.step_no;
-            PERFORM leadroute.continue_runs(due.held_runs, due.held_leads, array_fill(0, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]),
-                array_fill(NULL::text, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]));
+            PERFORM leadroute.continue_runs(due.held_runs, due.held_leads, array_fill(0, ARRAY[cardinality(due.held_runs)]),
+                array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::text, ARRAY[cardinality(due.held_runs)]),
+                array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]));
+            -- A run that went on has taken its hold along. Where one could not, such as after the clock was set back, it is looked at again.
+            WITH held AS MATERIALIZED (
+                SELECT t.run_id, t.step_no, s.lead_id IS NOT NULL AS wanted
+                FROM unnest(due.held_runs, due.held_steps) AS w (run_id, step_no)
+                JOIN leadroute.tasks t ON t.run_id = w.run_id AND t.step_no = w.step_no AND t.state = 'h'
+                LEFT JOIN leadroute.lead_states s ON s.lead_id = t.lead_id AND s.run_id = t.run_id AND s.outcome = 'pending'),
+            gone AS (
+                DELETE FROM leadroute.tasks t USING held h WHERE t.run_id = h.run_id AND t.step_no = h.step_no AND NOT h.wanted)
+            UPDATE leadroute.tasks t SET wake_at = moment + interval '10 seconds'
+            FROM held h WHERE t.run_id = h.run_id AND t.step_no = h.step_no AND h.wanted;
         END IF;
         IF due.lost_runs IS NOT NULL THEN
             PERFORM leadroute.attempts_failed(due.lost_runs, due.lost_steps, due.lost_errors, due.lost_again, true);

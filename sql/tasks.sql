@@ -245,7 +245,7 @@ BEGIN
                 WITH c AS MATERIALIZED (SELECT * FROM leadroute.claim_queue(queues[i], heads[i], wanted, lease, by_holder, CASE WHEN a.max_concurrent IS NOT NULL THEN a.agent_id END)),
                 read AS MATERIALIZED (
                     SELECT r.* FROM (SELECT array_agg(c.run_id) AS runs, array_agg(c.lead_id) AS leads, array_agg(c.step_no) AS steps FROM c WHERE c.inputs IS NULL) m,
-                        LATERAL leadroute.read_task_inputs(m.runs, m.leads, m.steps) r
+                        LATERAL leadroute.read_task_inputs(m.runs, m.leads, m.steps, a.agent_id) r
                     WHERE m.runs IS NOT NULL)
                 SELECT c.run_id || '/' || c.step_no, c.token, c.capability, c.attempt, c.lead_id,
                     CASE WHEN c.inputs IS NOT NULL THEN c.inputs ELSE (SELECT r.inputs FROM read r WHERE r.run_id = c.run_id AND r.step_no = c.step_no) END,
