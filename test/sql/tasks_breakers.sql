@@ -1,5 +1,6 @@
 -- A failing agent is not hammered: its circuit breaker opens, lets probes through, and closes; leads take the fallback meanwhile. And
--- how much an agent is given: by queue, at a time, and a second. Time passes here by setting it back.
+-- how much an agent is given: by queue, at a time, and a second. Time passes here by setting it back, in one
+-- transaction, so that workers of the server do not see it.
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE SCHEMA tasks_breakers;
@@ -39,6 +40,9 @@ CREATE FUNCTION pass(span interval) RETURNS bigint LANGUAGE sql AS $$
     UPDATE leadroute.agent_allowances s SET at = at - span FROM leadroute.agents a WHERE a.agent_id = s.agent_id AND a.name LIKE 'breakers-%';
     SELECT leadroute.fire_task_timers();
 $$;
+
+\set ON_ERROR_ROLLBACK on
+BEGIN;
 
 -- failures in a row: a success between them, or what is the lead's fault, does not count
 SELECT * FROM breaker;
@@ -138,10 +142,13 @@ SELECT use_steps('{"capability": "breakersSlowly"}');
 INSERT INTO leads SELECT i, 'DE' FROM generate_series(301, 303) AS i;
 SELECT take(100, 'breakers-d@1'), take(1, 'breakers-d@1'), pass('50 seconds'), take(1, 'breakers-d@1'), pass('50 seconds'), take(100, 'breakers-d@1');
 SELECT count(*) FROM leadroute.agent_allowances a JOIN leadroute.agents USING (agent_id) WHERE name = 'breakers-d';
+DELETE FROM leadroute.tasks t USING mine m WHERE m.run_id = t.run_id;
+DELETE FROM held;
 SELECT use_steps('{"capability": "breakersFast"}');
 INSERT INTO leads SELECT i, 'DE' FROM generate_series(401, 450) AS i;
 SELECT take(100, 'breakers-e@1');
 SELECT complete(), pass('1 hour'), take(100, 'breakers-e@1');
 
 DELETE FROM leadroute.tasks t USING mine m WHERE m.run_id = t.run_id;
+COMMIT;
 DROP SCHEMA tasks_breakers CASCADE;
