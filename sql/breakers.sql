@@ -207,16 +207,18 @@ BEGIN
             ELSE a.name = split_part(t.holder, '@', 1) AND a.version = split_part(split_part(t.holder, '/', 1), '@', 2) END
         CROSS JOIN LATERAL (SELECT a.name || '@' || a.version AS agent) x
         -- A task of an executor is not claimed: its attempt is counted when it has failed.
-        CROSS JOIN LATERAL (SELECT t.attempt + (begun AND t.state = 'q')::integer AS attempt) n
+        CROSS JOIN LATERAL (SELECT t.attempt + (begun AND t.state <> 'c')::integer AS attempt) n
         CROSS JOIN LATERAL (SELECT leadroute.retry_wait(t.run_id, t.step_no, n.attempt, s.wait, s.factor, s.ceiling, s.jitter) AS wait) r),
     retried AS (
         UPDATE leadroute.tasks t
-        SET state = 'r', wake_at = moment + j.wait, attempt = j.attempt, history = j.history, token = NULL, holder = NULL, started_at = NULL
+        SET state = 'r', wake_at = moment + j.wait, attempt = j.attempt, history = j.history, token = NULL, holder = NULL, started_at = NULL,
+            output = NULL, error = NULL
         FROM judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action = 'retry'),
     moved AS (
         UPDATE leadroute.tasks t
         SET state = 'q', queue_id = j.fallback_queue_id, place = leadroute.place_at(moment), scheduled_at = moment, wake_at = j.moved_wake_at,
-            attempt = 0, history = j.history, token = NULL, holder = NULL, started_at = NULL, inputs = NULL
+            attempt = 0, history = j.history, token = NULL, holder = NULL, started_at = NULL, inputs = NULL,
+            output = NULL, error = NULL
         FROM judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action = 'agent'),
     gone AS (
         DELETE FROM leadroute.tasks t USING judged j WHERE t.run_id = j.run_id AND t.step_no = j.step_no AND j.action IN ('output', 'skip', 'fail'))
@@ -336,7 +338,7 @@ BEGIN
           FROM leadroute.tasks t
           JOIN leadroute.lead_states s ON s.lead_id = t.lead_id
           LEFT JOIN leadroute.policy_steps p ON p.policy_version_id = t.policy_version_id AND p.step_no = t.step_no
-          WHERE t.wake_at <= moment AND t.wake_at >= timestamptz '2000-01-01 00:00:00+00' + make_interval(secs => lowest / 1000000.0)
+          WHERE t.wake_at <= moment AND t.wake_at >= leadroute.moment_of(lowest)
           ORDER BY t.wake_at LIMIT most FOR UPDATE OF s, t SKIP LOCKED) d
     LEFT JOIN leadroute.task_queues k ON k.queue_id = d.queue_id;
 END $$;
@@ -376,15 +378,16 @@ DECLARE
     lowest bigint;
     due record;
     fired bigint := 0;
-    late boolean;
+    walked bigint;
 BEGIN
     IF max IS NULL OR max < 0 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'max is null or negative', HINT = 'Give how many timers to fire at most.';
     END IF;
     SELECT * INTO f FROM leadroute.task_floors x WHERE x.queue_id = 0 ORDER BY x.raised_at DESC LIMIT 1;
+    walked := leadroute.entries_walked(0);
     lowest := leadroute.first_task(0, f.floor);
-    late := clock_timestamp() - moment > interval '0.5 milliseconds' AND f.raised_at < moment - interval '100 milliseconds';
-    IF lowest <= leadroute.place_at(moment) THEN
+    walked := leadroute.entries_walked(0) - walked;
+    IF lowest IS NOT NULL THEN
         SELECT count(*) AS n,
             array_agg(d.run_id) FILTER (WHERE d.state = 'r') AS retry_runs, array_agg(d.step_no) FILTER (WHERE d.state = 'r') AS retry_steps,
             bool_or(d.state = 'r' AND d.external) AS to_agents, bool_or(d.state = 'r' AND NOT d.external) AS to_executors,
@@ -404,9 +407,19 @@ BEGIN
             PERFORM leadroute.notice_workers(due.to_executors::integer + 2 * due.to_agents::integer);
         END IF;
         IF due.held_runs IS NOT NULL THEN
-            DELETE FROM leadroute.tasks t USING unnest(due.held_runs, due.held_steps) AS w (run_id, step_no) WHERE t.run_id = w.run_id AND t.step_no = w.step_no;
-            PERFORM leadroute.continue_runs(due.held_runs, due.held_leads, array_fill(0, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]),
-                array_fill(NULL::text, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]));
+            PERFORM leadroute.continue_runs(due.held_runs, due.held_leads, array_fill(0, ARRAY[cardinality(due.held_runs)]),
+                array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::text, ARRAY[cardinality(due.held_runs)]),
+                array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]));
+            -- A run that went on has taken its hold along. Where one could not, such as after the clock was set back, it is looked at again.
+            WITH held AS MATERIALIZED (
+                SELECT t.run_id, t.step_no, s.lead_id IS NOT NULL AS wanted
+                FROM unnest(due.held_runs, due.held_steps) AS w (run_id, step_no)
+                JOIN leadroute.tasks t ON t.run_id = w.run_id AND t.step_no = w.step_no AND t.state = 'h'
+                LEFT JOIN leadroute.lead_states s ON s.lead_id = t.lead_id AND s.run_id = t.run_id AND s.outcome = 'pending'),
+            gone AS (
+                DELETE FROM leadroute.tasks t USING held h WHERE t.run_id = h.run_id AND t.step_no = h.step_no AND NOT h.wanted)
+            UPDATE leadroute.tasks t SET wake_at = moment + interval '10 seconds'
+            FROM held h WHERE t.run_id = h.run_id AND t.step_no = h.step_no AND h.wanted;
         END IF;
         IF due.lost_runs IS NOT NULL THEN
             PERFORM leadroute.attempts_failed(due.lost_runs, due.lost_steps, due.lost_errors, due.lost_again, true);
@@ -418,7 +431,7 @@ BEGIN
     fired := fired + coalesce((
         SELECT leadroute.attempts_failed(array_agg(b.run_id), array_agg(b.step_no), array_agg('LR012 breaker_open'::text), array_agg(false), false)
         FROM leadroute.broken_tasks((max - fired)::integer, moment) b HAVING count(*) > 0), 0);
-    IF late OR f.look_at < moment THEN
+    IF (walked > 500 AND f.raised_at < moment - interval '100 milliseconds') OR f.look_at < moment THEN
         PERFORM leadroute.raise_floor(0, f.raised_at);
     END IF;
     RETURN fired;
@@ -426,10 +439,25 @@ END $$;
 COMMENT ON FUNCTION leadroute.fire_task_timers(integer) IS
     'Does what is due: queues tasks that wait to be tried again, takes tasks away whose lease, heartbeat or time is over, ends holds, and gives tasks of agents whose circuit breaker is open to their fallback. Passes over what others have in hand. max: at most so many. Returns how many there were. Schedulers call it, each time in a transaction of its own.';
 
-CREATE FUNCTION leadroute.next_task_timer() RETURNS timestamptz
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leadroute.next_task_timer(after timestamptz) RETURNS timestamptz
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
-    SELECT timestamptz '2000-01-01 00:00:00+00' + make_interval(secs => leadroute.first_task(0, f.floor) / 1000000.0)
-    FROM (SELECT x.floor FROM leadroute.task_floors x WHERE x.queue_id = 0 ORDER BY x.raised_at DESC LIMIT 1) f
-$$;
-COMMENT ON FUNCTION leadroute.next_task_timer() IS 'Returns when the next timer of a task is due; null if none is. Part of schedulers.';
+DECLARE
+    soon timestamptz := clock_timestamp() + interval '1 second';
+    floor bigint := (SELECT x.floor FROM leadroute.task_floors x WHERE x.queue_id = 0 ORDER BY x.raised_at DESC LIMIT 1);
+    first timestamptz;
+BEGIN
+    IF EXISTS (SELECT FROM leadroute.agent_states s JOIN leadroute.agents a USING (agent_id) JOIN leadroute.task_queues k USING (agent_id)
+               JOIN leadroute.policy_steps p USING (queue_id)
+               WHERE s.breaker = 'open' AND s.opened_at + a.breaker_cooldown > clock_timestamp() AND p.fallback IS NOT NULL
+                   AND leadroute.first_task(k.queue_id, 0) IS NOT NULL) THEN
+        RETURN clock_timestamp();
+    END IF;
+    first := (SELECT t.wake_at FROM leadroute.tasks t
+              WHERE t.wake_at > greatest(after, leadroute.moment_of(floor)) AND t.wake_at <= soon ORDER BY t.wake_at LIMIT 1);
+    -- Where looking goes over many dead entries it does not go further: leases that were given back leave their ends behind, for a minute ahead.
+    RETURN CASE WHEN first IS NOT NULL OR floor > 0 THEN coalesce(first, soon)
+                ELSE (SELECT t.wake_at FROM leadroute.tasks t WHERE t.wake_at > soon ORDER BY t.wake_at LIMIT 1) END;
+END $$;
+COMMENT ON FUNCTION leadroute.next_task_timer(timestamptz) IS
+    'Returns when fire_task_timers() is to be called next: when the first timer after a moment is due, or earlier, where that is not told at little cost; at once where tasks are to go to a fallback because a circuit breaker is open; null if nothing is due any more. Part of schedulers.';

@@ -12,6 +12,11 @@ CREATE FUNCTION leadroute.place_at(at timestamptz) RETURNS bigint
     RETURN (extract(epoch FROM at) * 1000000)::bigint - 946684800000000;
 COMMENT ON FUNCTION leadroute.place_at(timestamptz) IS 'Returns the place in a queue of what is queued at a moment: microseconds since 2000.';
 
+CREATE FUNCTION leadroute.moment_of(place bigint) RETURNS timestamptz
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN timestamptz '2000-01-01 00:00:00+00' + make_interval(secs => place / 1000000.0::double precision);
+COMMENT ON FUNCTION leadroute.moment_of(bigint) IS 'Returns the moment that place_at() gives a place.';
+
 -- Dead entries of an index are cleared away by whoever meets them, but not while a transaction that could still see their rows is
 -- open anywhere: then every claim would walk over all that were ever queued. So queues have floors, below which nothing waits.
 CREATE TABLE leadroute.task_floors (
@@ -22,7 +27,7 @@ CREATE TABLE leadroute.task_floors (
     PRIMARY KEY (queue_id, raised_at)
 );
 INSERT INTO leadroute.task_floors (queue_id) VALUES (0);
-COMMENT ON TABLE leadroute.task_floors IS 'Where claims begin to look, a row a queue; queue 0: where timers begin. Written only while looking takes long. Raising makes a new version with a new key, so that who reads it finds it first, whatever lies dead behind.';
+COMMENT ON TABLE leadroute.task_floors IS 'Where claims begin to look, a row a queue; queue 0: where timers begin. Written only while looking goes over many dead entries. Raising makes a new version with a new key, so that who reads it finds it first, whatever lies dead behind.';
 COMMENT ON COLUMN leadroute.task_floors.queue_id IS 'See task_queues; 0: the timers of all tasks.';
 COMMENT ON COLUMN leadroute.task_floors.raised_at IS 'When the floor was last changed.';
 COMMENT ON COLUMN leadroute.task_floors.floor IS 'Tasks have places (timers: due moments) from here on, microseconds since 2000; 0: not raised.';
@@ -41,15 +46,23 @@ CREATE TRIGGER keep_floor AFTER INSERT ON leadroute.task_queues FOR EACH ROW EXE
 CREATE FUNCTION leadroute.first_task(queue integer, lowest bigint) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
+DECLARE
+    moment timestamptz := clock_timestamp();
 BEGIN
     IF queue = 0 THEN
         RETURN leadroute.place_at((SELECT t.wake_at FROM leadroute.tasks t
-            WHERE t.wake_at >= timestamptz '2000-01-01 00:00:00+00' + make_interval(secs => lowest / 1000000.0) ORDER BY t.wake_at LIMIT 1));
+            WHERE t.wake_at >= leadroute.moment_of(lowest) AND t.wake_at <= moment ORDER BY t.wake_at LIMIT 1));
     END IF;
     RETURN (SELECT t.place FROM leadroute.tasks t WHERE t.queue_id = queue AND t.state = 'q' AND t.place >= lowest ORDER BY t.place LIMIT 1);
 END $$;
 COMMENT ON FUNCTION leadroute.first_task(integer, bigint) IS
-    'Returns the first place of a queue, or with queue 0 the first due moment as such, from lowest on; null if nothing waits. Part of claiming.';
+    'Returns the first place of a queue, or with queue 0 the first moment at which something is overdue, from lowest on; null if there is none. Part of claiming.';
+
+CREATE FUNCTION leadroute.entries_walked(queue integer) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN pg_stat_get_xact_tuples_returned(CASE queue WHEN 0 THEN 'leadroute.tasks_wake_at'::regclass ELSE 'leadroute.tasks_queued'::regclass END);
+COMMENT ON FUNCTION leadroute.entries_walked(integer) IS
+    'Returns how many entries of the index of a queue, or with queue 0 of that of timers, this transaction has met, dead ones among them; 0 while track_counts is off. Part of claiming.';
 
 CREATE FUNCTION leadroute.raise_floor(queue integer, known_raised_at timestamptz) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -57,6 +70,7 @@ AS $$
 DECLARE
     f leadroute.task_floors;
     began timestamptz := clock_timestamp();
+    walked bigint;
     bound bigint;
     candidate bigint;
     looked interval;
@@ -77,9 +91,10 @@ BEGIN
         AND l.pid <> pg_backend_pid() AND a.xact_start > began - interval '1 minute';
     IF f.look_at <= began THEN
         began := clock_timestamp();
+        walked := leadroute.entries_walked(queue);
         candidate := leadroute.first_task(queue, 0);
         looked := clock_timestamp() - began;
-        IF looked < interval '0.5 milliseconds' THEN
+        IF leadroute.entries_walked(queue) - walked < 500 THEN
             bound := 0; -- nothing is in the way any more
         END IF;
     ELSE
@@ -103,8 +118,7 @@ AS $$
 DECLARE
     seed bigint := (random() * 9007199254740991)::bigint;
     began timestamptz := clock_timestamp();
-    took interval;
-    n integer := 0;
+    walked bigint := leadroute.entries_walked(-1);
     q record;
     slow integer[] := '{}';
     slow_raised_at timestamptz[] := '{}';
@@ -120,7 +134,6 @@ BEGIN
                    ELSE k.external AND k.agent_id IN (for_agent_id, 99) AND k.capability = ANY (wanted) END
         ORDER BY hashtextextended(k.name, seed), k.name, k.priority DESC, h.place
     LOOP
-        n := n + 1;
         IF q.look_at < began THEN
             PERFORM leadroute.raise_floor(q.queue_id, q.raised_at);
         ELSIF q.raised_at < began - interval '100 milliseconds' THEN
@@ -136,13 +149,12 @@ BEGIN
             RETURN NEXT;
         END IF;
     END LOOP;
-    took := clock_timestamp() - began;
-    IF took > interval '0.4 milliseconds' + n * interval '0.03 milliseconds' THEN
+    IF leadroute.entries_walked(-1) - walked > 500 THEN
         PERFORM leadroute.raise_floor(i, a) FROM unnest(slow, slow_raised_at) AS s (i, a);
     END IF;
 END $$;
 COMMENT ON FUNCTION leadroute.ready_queues(boolean, integer, text[]) IS
-    'Returns the queues in which something waits, with the first place in each: those of one name together, names in random order, within a name by priority and then by age. for_executors: those whose tasks run inside; otherwise those that an agent may take from, for the capabilities wanted. Raises floors where looking took long. Part of claiming.';
+    'Returns the queues in which something waits, with the first place in each: those of one name together, names in random order, within a name by priority and then by age. for_executors: those whose tasks run inside; otherwise those that an agent may take from, for the capabilities wanted. Raises floors where looking went over many dead entries. Part of claiming.';
 
 CREATE FUNCTION leadroute.claim_queue(queue integer, lowest bigint, most integer, lease interval, by_holder text, counted_for integer)
     RETURNS TABLE (run_id bigint, step_no integer, token bigint, capability text, attempt integer, lead_id bigint, inputs jsonb, traceparent text,
@@ -245,7 +257,7 @@ BEGIN
                 WITH c AS MATERIALIZED (SELECT * FROM leadroute.claim_queue(queues[i], heads[i], wanted, lease, by_holder, CASE WHEN a.max_concurrent IS NOT NULL THEN a.agent_id END)),
                 read AS MATERIALIZED (
                     SELECT r.* FROM (SELECT array_agg(c.run_id) AS runs, array_agg(c.lead_id) AS leads, array_agg(c.step_no) AS steps FROM c WHERE c.inputs IS NULL) m,
-                        LATERAL leadroute.read_task_inputs(m.runs, m.leads, m.steps) r
+                        LATERAL leadroute.read_task_inputs(m.runs, m.leads, m.steps, a.agent_id) r
                     WHERE m.runs IS NOT NULL)
                 SELECT c.run_id || '/' || c.step_no, c.token, c.capability, c.attempt, c.lead_id,
                     CASE WHEN c.inputs IS NOT NULL THEN c.inputs ELSE (SELECT r.inputs FROM read r WHERE r.run_id = c.run_id AND r.step_no = c.step_no) END,

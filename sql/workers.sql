@@ -151,11 +151,11 @@ CREATE FUNCTION leadroute.continue_runs(run_ids bigint[], lead_ids bigint[], ste
 COMMENT ON FUNCTION leadroute.continue_runs(bigint[], bigint[], integer[], jsonb[], text[], jsonb[]) IS
     'Part of finishing tasks: takes runs on that wait, each with the result of a step: an output, or an error (SQLSTATE, space, place) that is for good; where both are null, the run is looked at again. details: what is kept with the step on record. The caller removed the tasks. Runs that do not wait any more are passed over. Returns how many went on.';
 
-CREATE FUNCTION leadroute.read_task_inputs(run_ids bigint[], lead_ids bigint[], step_nos integer[])
+CREATE FUNCTION leadroute.read_task_inputs(run_ids bigint[], lead_ids bigint[], step_nos integer[], agent_id integer)
     RETURNS TABLE (run_id bigint, step_no integer, inputs jsonb)
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_read_task_inputs';
-COMMENT ON FUNCTION leadroute.read_task_inputs(bigint[], bigint[], integer[]) IS
-    'Part of claiming: what the agents of steps declared to be given, read from the leads as they are now. Runs that do not wait any more are left out.';
+COMMENT ON FUNCTION leadroute.read_task_inputs(bigint[], bigint[], integer[], integer) IS
+    'Part of claiming: what an agent declared to be given, read from the leads as they are now. Runs that do not wait any more are left out.';
 
 CREATE FUNCTION leadroute.do_work(max integer) RETURNS integer
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_do_work';

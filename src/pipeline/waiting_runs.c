@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(leadroute_read_task_inputs);
 	" ORDER BY s.source_id, e.policy_version_id, e.mode, e.cause, e.routed_by, e.trial_id, e.note, s.lead_id"
 
 static void find_changed(LrRun *run);
+static void ask_for(LrStep *step, LrAgent *agent);
 
 /* Locks the states of leads, in the order of their ids; returns those that it locked. */
 int64 *
@@ -264,27 +265,59 @@ is_wanted(const LrRun *run, const LrContinuation *item)
 		run->continued->evidence->steps[item->step].status == LR_STEP_WAITING;
 }
 
+/* What leadroute_read_task_inputs() has in hand. */
+typedef struct ReadingInputs
+{
+	ReturnSetInfo *result;
+	LrAgent    *agent;			/* who asks: it may be another one than the policy version pinned, such as one that the step falls back to */
+} ReadingInputs;
+
 static void
 put_inputs(LrRun *run, const LrWaiting *waiting, void *argument)
 {
-	ReturnSetInfo *result = argument;
+	ReadingInputs *reading = argument;
+	ReturnSetInfo *result = reading->result;
 
 	for (int i = 0; i < waiting->nitems; i++)
 	{
 		const LrContinuation *item = &waiting->items[i];
 		Datum		values[3];
 		bool		isnull[3] = {false};
+		LrStep		step;
 
 		if (!is_wanted(run, item))
 			continue;
+		step = run->batch->policy->steps[item->step];
+		if (step.agent->agent_id != reading->agent->agent_id)
+			ask_for(&step, reading->agent);
 		values[0] = Int64GetDatum(item->run_id);
 		values[1] = Int32GetDatum(item->step + 1);
-		values[2] = JsonbPGetDatum(lr_agent_input(run, &run->batch->policy->steps[item->step]));
+		values[2] = JsonbPGetDatum(lr_agent_input(run, &step));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 	}
 }
 
-/* Reads what agents are given for tasks; see the SQL comment. */
+/* Has a step, or rather a copy of it, be that of another agent, with the inputs that this one declared. */
+static void
+ask_for(LrStep *step, LrAgent *agent)
+{
+	ListCell   *cell;
+
+	step->agent = agent;
+	step->keys = NIL;
+	step->reads_all_keys = false;
+	foreach(cell, agent->inputs)
+	{
+		char	   *name = lfirst(cell);
+
+		if (strncmp(name, "attributes.", strlen("attributes.")) == 0)
+			step->keys = lappend(step->keys, name + strlen("attributes."));
+		else if (strcmp(name, lr_facts[LR_ATTRIBUTES].name) == 0)
+			step->reads_all_keys = true;
+	}
+}
+
+/* Reads what an agent is given for tasks; see the SQL comment. */
 Datum
 leadroute_read_task_inputs(PG_FUNCTION_ARGS)
 {
@@ -292,6 +325,7 @@ leadroute_read_task_inputs(PG_FUNCTION_ARGS)
 	bool	   *nulls;
 	int			n;
 	LrContinuation *items;
+	ReadingInputs reading = {(ReturnSetInfo *) fcinfo->resultinfo, lr_agent_load(PG_GETARG_INT32(3))};
 
 	InitMaterializedSRF(fcinfo, 0);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, true, TYPALIGN_DOUBLE, &columns[0], &nulls, &n);
@@ -300,7 +334,7 @@ leadroute_read_task_inputs(PG_FUNCTION_ARGS)
 	items = palloc0(sizeof(LrContinuation) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 		items[i] = (LrContinuation) {.run_id = DatumGetInt64(columns[0][i]),.lead_id = DatumGetInt64(columns[1][i]),.step = DatumGetInt32(columns[2][i]) - 1};
-	visit_runs(items, n, put_inputs, fcinfo->resultinfo);
+	visit_runs(items, n, put_inputs, &reading);
 	return (Datum) 0;
 }
 

@@ -36,7 +36,7 @@ typedef struct Duty
 
 static const Duty duties[] = {
 	{"firing timers of tasks", "leadroute.fire_task_timers(integer)", "SELECT leadroute.fire_task_timers($1)",
-	"SELECT min(wake_at) FROM leadroute.tasks WHERE wake_at > $1", 0},
+	"SELECT leadroute.next_task_timer($1)", 0},
 	{"firing timers of SLAs", "leadroute.fire_sla_timers(integer)", "SELECT leadroute.fire_sla_timers($1)",
 	"SELECT min(due_at) FROM leadroute.sla_clocks WHERE due_at > $1", 0},
 	{"entering activations", "leadroute.enter_activations()", "SELECT leadroute.enter_activations()",
