@@ -312,24 +312,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION leadroute.lock_claimed(bigint[], integer[], bigint[]) IS 'Locks the states of the leads whose tasks are held with these tokens. Part of the protocol.';
 
-CREATE FUNCTION leadroute.delete_claimed(run_ids bigint[], step_nos integer[], tokens bigint[])
-    RETURNS TABLE (n bigint, run_id bigint, lead_id bigint, step_no integer, holder text, history jsonb, fallback boolean)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-    SET enable_mergejoin = off
-AS $$
-BEGIN
-    RETURN QUERY
-    WITH gone AS (
-        DELETE FROM leadroute.tasks t USING unnest(run_ids, step_nos, tokens) WITH ORDINALITY AS w (run_id, step_no, token, n)
-        WHERE t.run_id = w.run_id AND t.step_no = w.step_no AND t.token = w.token AND t.state = 'c'
-        RETURNING w.n, t.run_id, t.lead_id, t.step_no::integer, t.holder, t.history,
-            EXISTS (SELECT FROM leadroute.policy_steps s WHERE s.policy_version_id = t.policy_version_id AND s.step_no = t.step_no
-                    AND s.fallback_queue_id = t.queue_id))
-    SELECT * FROM gone;
-END $$;
-COMMENT ON FUNCTION leadroute.delete_claimed(bigint[], integer[], bigint[]) IS
-    'Deletes the tasks that are held with these tokens; returns them with their place in the arrays, and whether the fallback agent had them. Part of the protocol.';
-
 CREATE FUNCTION leadroute.why_refused(run bigint, step integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -410,48 +392,7 @@ COMMENT ON FUNCTION leadroute.check_results(jsonb[], real[], text[], jsonb[]) IS
 CREATE FUNCTION leadroute.complete_tasks(tasks text[], tokens bigint[], outputs jsonb[], confidences real[] DEFAULT NULL, models text[] DEFAULT NULL,
                                          telemetry jsonb[] DEFAULT NULL)
     RETURNS TABLE (task text, refused text)
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    runs bigint[];
-    steps integer[];
-    places bigint[];
-    done_runs bigint[];
-    done_leads bigint[];
-    done_steps integer[];
-    done_outputs jsonb[];
-    done_details jsonb[];
-    agents integer[];
-BEGIN
-    SELECT * INTO runs, steps FROM leadroute.split_tasks(tasks, tokens);
-    IF cardinality(tasks) = 0 THEN
-        RETURN;
-    ELSIF outputs IS NULL OR cardinality(outputs) <> cardinality(tasks) OR cardinality(confidences) <> cardinality(tasks)
-        OR cardinality(models) <> cardinality(tasks) OR cardinality(telemetry) <> cardinality(tasks) THEN
-        RAISE invalid_parameter_value USING MESSAGE = 'as many results as tasks are needed', HINT = 'Give an output for each task; the other arrays may be null.';
-    END IF;
-    PERFORM leadroute.check_results(outputs, confidences, models, telemetry);
-    PERFORM leadroute.lock_claimed(runs, steps, tokens);
-    SELECT array_agg(d.n), array_agg(d.run_id), array_agg(d.lead_id), array_agg(d.step_no),
-        array_agg(CASE WHEN confidences[d.n] IS NULL THEN outputs[d.n] ELSE outputs[d.n] || jsonb_build_object('confidence', confidences[d.n]) END),
-        array_agg(jsonb_strip_nulls(jsonb_build_object('by', d.agent, 'model', models[d.n], 'attempts', d.history, 'fallback', CASE WHEN d.fallback THEN 'agent' END,
-            'telemetry', telemetry[d.n], 'recomputable', CASE WHEN models[d.n] IS NULL AND a.keeps_state THEN false END))),
-        array_agg(a.agent_id)
-    INTO places, done_runs, done_leads, done_steps, done_outputs, done_details, agents
-    FROM (SELECT g.*, split_part(g.holder, '/', 1) AS agent FROM leadroute.delete_claimed(runs, steps, tokens) g) d
-    LEFT JOIN (SELECT x.agent_id, x.name || '@' || x.version AS agent, x.keeps_state FROM leadroute.agents x WHERE x.kind = 'external') a USING (agent);
-    IF done_runs IS NOT NULL THEN
-        PERFORM leadroute.continue_runs(done_runs, done_leads, done_steps, done_outputs, array_fill(NULL::text, ARRAY[cardinality(done_runs)]), done_details);
-        PERFORM leadroute.agents_succeeded(agents);
-    END IF;
-    IF coalesce(cardinality(done_runs), 0) < cardinality(tasks) THEN
-        IF (SELECT count(DISTINCT t) FROM unnest(tasks) AS t) < cardinality(tasks) THEN
-            RAISE invalid_parameter_value USING MESSAGE = 'a task was given twice', HINT = 'Give each task once.';
-        END IF;
-        RETURN QUERY SELECT w.t, leadroute.why_refused(w.r, w.s) FROM unnest(tasks, runs, steps) WITH ORDINALITY AS w (t, r, s, n)
-            WHERE w.n <> ALL (coalesce(places, '{}')) ORDER BY w.n;
-    END IF;
-END $$;
+    LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_complete_tasks';
 COMMENT ON FUNCTION leadroute.complete_tasks(text[], bigint[], jsonb[], real[], text[], jsonb[]) IS
     'Gives back tasks that are done, many at a time: their runs go on, in this transaction. tasks, tokens: as claimed. outputs: an object each. confidences: 0 to 1 each, or null; it becomes the member confidence of the output. models: the version of model or state that answered, a code of at most 63 characters each, or null. telemetry: an object of numbers, booleans and codes each, or null; kept in the record. Returns only the tasks that were refused and changed nothing, with the code: LR001, not held with this token; LR014, its run does not want it any more. Raises 22023 for what cannot be used: then nothing was done.';
 
