@@ -56,6 +56,8 @@ extern const LrBuiltin lr_assign_owner;
 /* sql_agent.c */
 extern void lr_sql_agent_run(struct LrStep *step, struct LrRun *run);
 extern bool lr_sql_agent_try(struct LrStep *step, LrAgent *agent, struct LrRun *run, int *sqlstate, const char **place);
+
+/* agent_input.c */
 extern Jsonb *lr_agent_input(const struct LrRun *run, const struct LrStep *step);
 
 /* compliance.c */

@@ -17,7 +17,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
@@ -32,9 +31,6 @@ typedef struct Call
 } Call;
 
 static void call(void *argument);
-static bool is_given(const LrStep *step, const char *name);
-static Datum chosen_members(const LrRun *run, const LrStep *step);
-static void append_fact(StringInfo json, const LrRun *run, int fact, const char *name, bool *first);
 
 /* Runs the step's function for one lead. */
 void
@@ -109,103 +105,4 @@ call(void *argument)
 	/* what the function set for the session goes with it */
 	AtEOXact_GUC(false, nest);
 	SetUserIdAndSecContext(identity.user, identity.context);
-}
-
-/* Makes what an agent is given of a lead: what it declared, otherwise everything that is known. */
-Jsonb *
-lr_agent_input(const LrRun *run, const LrStep *step)
-{
-	const LrPolicy *policy = run->batch->policy;
-	StringInfoData json;
-	bool		first = true;
-
-	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
-	for (int i = 0; i <= LR_AS_OF; i++)
-	{
-		if (i == LR_ATTRIBUTES && step->agent->declares && !step->reads_all_keys && step->keys != NIL && !run->isnull[i])
-		{
-			appendStringInfo(&json, "%s\"attributes\": ", first ? "" : ", ");
-			lr_fact_to_json(&json, i, chosen_members(run, step));
-			first = false;
-		}
-		else if (is_given(step, lr_facts[i].name))
-			append_fact(&json, run, i, lr_facts[i].name, &first);
-	}
-	for (int s = 0; s < step->number; s++)
-	{
-		const LrStep *earlier = &policy->steps[s];
-
-		if (run->steps[s].status != LR_STEP_DONE || (earlier->nfacts == 0) || !(step->agent->declares ? is_given(step, earlier->capability) : bms_is_member(earlier->first_fact, step->reads)))
-			continue;
-		if (earlier->builtin == NULL)
-		{
-			append_fact(&json, run, earlier->first_fact, earlier->capability, &first);
-			continue;
-		}
-		appendStringInfo(&json, "%s\"%s\": {", first ? "" : ", ", earlier->capability);
-		first = true;
-		for (int i = 0; i < earlier->nfacts; i++)
-			append_fact(&json, run, earlier->first_fact + i, lr_facts[earlier->first_fact + i].name, &first);
-		appendStringInfoChar(&json, '}');
-		first = false;
-	}
-	appendStringInfoChar(&json, '}');
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
-}
-
-/* Tells whether a step's agent is given an attribute, or the outputs of a capability: who declares nothing is given all. */
-static bool
-is_given(const LrStep *step, const char *name)
-{
-	ListCell   *cell;
-
-	foreach(cell, step->agent->inputs)
-	{
-		if (strcmp(lfirst(cell), name) == 0)
-			return true;
-	}
-	return !step->agent->declares;
-}
-
-/* Returns an object of those members of attributes that a step's agent declared. */
-static Datum
-chosen_members(const LrRun *run, const LrStep *step)
-{
-	Jsonb	   *jsonb = DatumGetJsonbP(run->values[LR_ATTRIBUTES]);
-	StringInfoData json;
-	ListCell   *cell;
-
-	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
-	foreach(cell, step->keys)
-	{
-		JsonbValue	buffer;
-		JsonbValue *value = JB_ROOT_IS_OBJECT(jsonb) ? getKeyJsonValueFromContainer(&jsonb->root, lfirst(cell), strlen(lfirst(cell)), &buffer) : NULL;
-		Jsonb	   *member;
-
-		if (value == NULL)
-			continue;
-		member = JsonbValueToJsonb(value);
-		appendStringInfoString(&json, json.len > 1 ? ", " : "");
-		escape_json(&json, lfirst(cell));
-		appendStringInfo(&json, ": %s", JsonbToCString(NULL, &member->root, VARSIZE(member)));
-	}
-	appendStringInfoChar(&json, '}');
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
-}
-
-static void
-append_fact(StringInfo json, const LrRun *run, int fact, const char *name, bool *first)
-{
-	Datum		value = run->values[fact];
-
-	if (run->isnull[fact])
-		return;
-	if (!*first)
-		appendStringInfoString(json, ", ");
-	*first = false;
-	escape_json(json, name);
-	appendStringInfoString(json, ": ");
-	lr_fact_to_json(json, fact, value);
 }
