@@ -59,6 +59,21 @@ lr_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate,
 	return conflict;
 }
 
+/* Updates a tuple, waiting for nobody: the caller has it locked. indexed: whether its index entries have to be made. */
+static inline TM_Result
+lr_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, CommandId cid, TM_FailureData *failure, LockTupleMode *mode, bool *indexed)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+	TM_Result	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, failure, mode, &indexes);
+
+	*indexed = indexes == TU_All;
+	return result;
+#else
+	return table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, failure, mode, indexed);
+#endif
+}
+
 static inline IndexScanDesc
 lr_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 {

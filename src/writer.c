@@ -63,6 +63,7 @@ struct LrWriter
 	int			allocated;
 	int			nrows;			/* filled */
 	int			capacity;
+	ItemPointerData *replaced;	/* of each row: the version that it replaces; NULL: they are new */
 };
 
 static List *targets = NIL;		/* in CacheMemoryContext */
@@ -73,6 +74,7 @@ static const Target *find_target(Relation rel);
 static Target *make_target(Relation rel);
 static bool is_plain_index(Relation index, const IndexInfo *info);
 static void insert_rows(LrWriter *writer);
+static void replace_rows(LrWriter *writer);
 static bool insert_index_entries(LrWriter *writer, int row, bool tolerant);
 static bool in_index(const Target *target, int i, TupleTableSlot *slot);
 static void aim_right(Relation index);
@@ -241,6 +243,18 @@ lr_writer_row(LrWriter *writer)
 	return slot;
 }
 
+/*
+ * Has the rows so far replace others, each the version at its place, which this transaction has locked. All rows between two flushes
+ * replace, or none does.
+ */
+void
+lr_writer_replace(LrWriter *writer, const ItemPointerData *tid)
+{
+	if (writer->replaced == NULL)
+		writer->replaced = MemoryContextAlloc(writer->memory, sizeof(ItemPointerData) * writer->capacity);
+	writer->replaced[writer->nrows - 1] = *tid;
+}
+
 /* Writes what is left, and closes the table; the lock stays until the end of the transaction. */
 void
 lr_writer_close(LrWriter *writer)
@@ -265,10 +279,37 @@ lr_writer_close(LrWriter *writer)
 void
 lr_writer_flush(LrWriter *writer)
 {
-	insert_rows(writer);
-	for (int i = 0; i < writer->nrows; i++)
-		(void) insert_index_entries(writer, i, false);
+	if (writer->replaced && writer->nrows > 0)
+		replace_rows(writer);
+	else
+	{
+		insert_rows(writer);
+		for (int i = 0; i < writer->nrows; i++)
+			(void) insert_index_entries(writer, i, false);
+	}
 	forget_rows(writer);
+}
+
+/* Puts the rows into the place of those that they replace. */
+static void
+replace_rows(LrWriter *writer)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+
+	for (int i = 0; i < writer->nrows; i++)
+	{
+		TupleTableSlot *slot = writer->slots[i];
+		TM_FailureData failure;
+		LockTupleMode mode;
+		bool		indexed;
+
+		ExecStoreHeapTuple(heap_form_tuple(writer->target->desc, slot->tts_values, slot->tts_isnull), slot, true);
+		slot->tts_tableOid = RelationGetRelid(writer->rel);
+		if (lr_tuple_update(writer->rel, &writer->replaced[i], slot, cid, &failure, &mode, &indexed) != TM_Ok)
+			elog(ERROR, "a row that is locked has changed");
+		if (indexed)
+			(void) insert_index_entries(writer, i, false);
+	}
 }
 
 /*

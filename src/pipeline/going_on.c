@@ -60,9 +60,8 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 		if (i == 0 || items[i].lead_id != items[i - 1].lead_id)
 			lead_ids[nleads++] = items[i].lead_id;
 	}
-	if (!how->locked)
-		lead_ids = lr_lock_states(lead_ids, &nleads, how->skip_locked);
-	waiting = lr_waiting_find(lead_ids, nleads, &nwaiting);
+	/* whoever has them locked locks them once more */
+	waiting = lr_waiting_lock(lead_ids, &nleads, how->skip_locked, &nwaiting);
 	/* what nobody waits for is dealt with */
 	for (int i = 0, l = 0; i < n; i++)
 	{

@@ -9,10 +9,14 @@
 #include "access/htup.h"
 #include "executor/tuptable.h"
 #include "provenance/provenance.h"
+#include "storage/itemptr.h"
 
 /* A run that waits, as it is on record. */
 typedef struct LrWaiting
 {
+	bool		locked;			/* its lead's state is, by this transaction: */
+	ItemPointerData tid;		/* where it is */
+	TimestampTz responded_at;	/* what is kept of it; 0 for null */
 	int64		lead_id;
 	int64		run_id;
 	int			source_id;
@@ -42,11 +46,14 @@ typedef struct LrContinued
 } LrContinued;
 
 /* waiting_runs.c */
-extern int64 *lr_lock_states(const int64 *lead_ids, int *n, bool skip);
 extern LrWaiting *lr_waiting_find(const int64 *lead_ids, int n, int *nfound);
+extern bool lr_waiting_in_one_batch(const LrWaiting *a, const LrWaiting *b);
 extern void lr_waiting_match(LrWaiting *waiting, int n, LrContinuation *items, int nitems);
 extern void lr_waiting_add(LrBatch *batch, const LrWaiting *waiting, TupleTableSlot *slot, HeapTuple row);
 extern bool lr_same_value(Oid type, Datum a, Datum b);
 extern int	lr_compare_continuations(const void *a, const void *b);
+
+/* waiting_states.c */
+extern LrWaiting *lr_waiting_lock(int64 *lead_ids, int *n, bool skip, int *nwaiting);
 
 #endif

@@ -105,6 +105,8 @@ typedef struct LrRun
 	int64		supersedes;		/* 0 if it is the lead's first */
 	bool		known;			/* the lead may have a row in lead_states */
 	bool		has_state;		/* it has, and it is locked */
+	const ItemPointerData *state_tid;	/* where; NULL: wherever it is. Of a run that waits: nobody has its lead */
+	TimestampTz responded_at;	/* what stays of that state; 0 for null */
 	bool		merged;			/* into another lead, which is routed in its place */
 	bool		finished;		/* the lead is closed, won or lost: its decision stands until it is reopened */
 	bool		unchanged;		/* routed by hand, and nothing changed: the run is not written */
@@ -257,7 +259,6 @@ typedef struct LrExecution
 typedef struct LrGoingOn
 {
 	char		cause;			/* as in leadroute.entries; 0: that of the run */
-	bool		locked;			/* the states are */
 	bool		skip_locked;	/* leave out runs that somebody else has in hand */
 	LrExecution *execution;		/* of an executor; or NULL */
 	LrRunDone	done;

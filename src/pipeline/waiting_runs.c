@@ -30,29 +30,7 @@ PG_FUNCTION_INFO_V1(leadroute_read_task_inputs);
 static void find_changed(LrRun *run);
 static void ask_for(LrStep *step, LrAgent *agent);
 
-/* Locks the states of leads, in the order of their ids; returns those that it locked. */
-int64 *
-lr_lock_states(const int64 *lead_ids, int *n, bool skip)
-{
-	MemoryContext memory = CurrentMemoryContext;
-	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID};
-	Datum		values[] = {lr_int8_array(lead_ids, *n)};
-	int64	   *locked;
-
-	lr_sql_begin(&identity);
-	if (skip)
-		*n = (int) lr_sql_kept(LR_PLAN_LOCK_STATES_SKIP, "SELECT lead_id FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE SKIP LOCKED",
-							   1, types, values, NULL);
-	else
-		*n = (int) lr_sql_kept(LR_PLAN_LOCK_STATES, "SELECT lead_id FROM leadroute.lead_states WHERE lead_id = ANY ($1) ORDER BY lead_id FOR UPDATE",
-							   1, types, values, NULL);
-	locked = lr_sql_int64s(*n, memory);
-	lr_sql_end(&identity);
-	return locked;
-}
-
-/* Reads the runs that wait, of leads whose states are locked: a statement after the one that locked sees what others did before. */
+/* Reads the runs that wait of some leads, those of one batch after the other. */
 LrWaiting *
 lr_waiting_find(const int64 *lead_ids, int n, int *nfound)
 {
@@ -148,6 +126,8 @@ lr_waiting_add(LrBatch *batch, const LrWaiting *waiting, TupleTableSlot *slot, H
 	run->supersedes = waiting->supersedes;
 	run->trial_id = waiting->trial_id;
 	run->known = run->has_state = true;
+	run->state_tid = waiting->locked ? &waiting->tid : NULL;
+	run->responded_at = waiting->responded_at;
 	run->waiting_pool_id = waiting->overflow_pool_id;
 	run->waiting_since = waiting->overflow_pool_id ? waiting->since : 0;
 	run->continued = continued;

@@ -131,6 +131,7 @@ typedef struct LrRecorder
 	int			capacity;
 	struct LrWriter *entries;	/* opened when first needed */
 	struct LrWriter *states;
+	struct LrWriter *changed;	/* states, of leads that waited */
 	struct LrWriter *tasks;
 } LrRecorder;
 

@@ -45,6 +45,7 @@ enum
 static int64 take_run_ids(int count);
 static void write_entries(LrRecorder *recorder, LrBatch *batch);
 static void write_new_states(LrRecorder *recorder, LrBatch *batch);
+static void replace_states(LrRecorder *recorder, LrBatch *batch);
 static void change_states(LrBatch *batch);
 static LrState *counted_state(LrBatch *batch, uint64 row, bool open);
 static LrRun *state_found(LrBatch *batch, int64 lead_id, int64 run_id, int source_id, bool closed);
@@ -89,6 +90,7 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 		write_new_states(recorder, batch);
 	if (nwritten > 0)
 		write_entries(recorder, batch);
+	replace_states(recorder, batch);
 	change_states(batch);
 	lr_tasks_remove(batch);
 	if (batch->policy->waits)
@@ -140,6 +142,8 @@ lr_recorder_end(LrRecorder *recorder)
 		lr_writer_close(recorder->entries);
 	if (recorder->states)
 		lr_writer_close(recorder->states);
+	if (recorder->changed)
+		lr_writer_close(recorder->changed);
 	if (recorder->tasks)
 		lr_writer_close(recorder->tasks);
 }
@@ -213,46 +217,78 @@ write_entries(LrRecorder *recorder, LrBatch *batch)
 	lr_writer_flush(writer);
 }
 
+/* Returns since when a lead has the state that a run gives it: who goes on waiting in the same overflow keeps the place. */
+static TimestampTz
+state_since(const LrRun *run)
+{
+	return run->outcome == LR_PENDING && run->waiting_pool_id != 0 && run->waiting_pool_id == run->pool_id ? run->waiting_since : run->batch->as_of;
+}
+
+/* Fills in the state that a run gives its lead. */
+static void
+put_state(TupleTableSlot *slot, const LrRun *run)
+{
+	const LrBatch *batch = run->batch;
+
+	put(slot, STATE_LEAD_ID, Int64GetDatum(run->lead_id));
+	put(slot, STATE_RUN_ID, Int64GetDatum(run->run_id));
+	put(slot, STATE_SINCE, TimestampTzGetDatum(state_since(run)));
+	if (!run->isnull[LR_SCORE])
+		put(slot, STATE_SCORE, Float8GetDatum(DatumGetInt32(run->values[LR_SCORE])));
+	put(slot, STATE_SOURCE_ID, Int32GetDatum(batch->source->source_id));
+	put(slot, STATE_POLICY_VERSION_ID, Int32GetDatum(batch->policy->version_id));
+	if (run->owner_id)
+		put(slot, STATE_OWNER_ID, Int32GetDatum(run->owner_id));
+	if (run->pool_id)
+		put(slot, STATE_POOL_ID, Int32GetDatum(run->pool_id));
+	put(slot, STATE_CHANGED_BY, ObjectIdGetDatum(batch->user));
+	put(slot, STATE_OUTCOME, ObjectIdGetDatum(lr_catalog()->outcomes[run->outcome]));
+	put(slot, STATE_REASON_CODE, CStringGetTextDatum(run->reason));
+	if (!run->isnull[LR_TIER])
+		put(slot, STATE_TIER, run->values[LR_TIER]);
+	if (run->load != 1)
+		put(slot, STATE_LOAD, Int16GetDatum(run->load));
+	if (run->expected_value != PG_INT64_MIN)
+		put(slot, STATE_EXPECTED_VALUE, Int64GetDatum(run->expected_value));
+	if (run->response_due_at)
+		put(slot, STATE_RESPONSE_DUE_AT, TimestampTzGetDatum(run->response_due_at));
+	if (run->estimated_at)
+		put(slot, STATE_ESTIMATED_AT, TimestampTzGetDatum(run->estimated_at));
+	if (run->responded_at)
+		put(slot, STATE_RESPONDED_AT, TimestampTzGetDatum(run->responded_at));
+}
+
+/* Gives leads that waited their new states: nobody had them, so nothing is given back to counters, and the rows are replaced as they are. */
+static void
+replace_states(LrRecorder *recorder, LrBatch *batch)
+{
+	for (int i = 0; i < batch->n; i++)
+	{
+		LrRun	   *run = &batch->runs[i];
+
+		if (run->state_tid == NULL || run->unchanged)
+			continue;
+		put_state(lr_writer_row(open_once(recorder, &recorder->changed, lr_catalog()->tables[LR_TABLE_LEAD_STATES])), run);
+		lr_writer_replace(recorder->changed, run->state_tid);
+	}
+	if (recorder->changed)
+		lr_writer_flush(recorder->changed);
+}
+
 static void
 write_new_states(LrRecorder *recorder, LrBatch *batch)
 {
-	const LrCatalog *catalog = lr_catalog();
-	LrWriter   *writer = open_once(recorder, &recorder->states, catalog->tables[LR_TABLE_LEAD_STATES]);
+	LrWriter   *writer = open_once(recorder, &recorder->states, lr_catalog()->tables[LR_TABLE_LEAD_STATES]);
 	bool	   *taken = palloc(sizeof(bool) * batch->n);
 	int			row = 0;
 
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrRun	   *run = &batch->runs[i];
-		TupleTableSlot *slot;
 
 		if (run->has_state)
 			continue;
-		slot = lr_writer_row(writer);
-		put(slot, STATE_LEAD_ID, Int64GetDatum(run->lead_id));
-		put(slot, STATE_RUN_ID, Int64GetDatum(run->run_id));
-		put(slot, STATE_SINCE, TimestampTzGetDatum(batch->as_of));
-		if (!run->isnull[LR_SCORE])
-			put(slot, STATE_SCORE, Float8GetDatum(DatumGetInt32(run->values[LR_SCORE])));
-		put(slot, STATE_SOURCE_ID, Int32GetDatum(batch->source->source_id));
-		put(slot, STATE_POLICY_VERSION_ID, Int32GetDatum(batch->policy->version_id));
-		if (run->owner_id)
-			put(slot, STATE_OWNER_ID, Int32GetDatum(run->owner_id));
-		if (run->pool_id)
-			put(slot, STATE_POOL_ID, Int32GetDatum(run->pool_id));
-		put(slot, STATE_CHANGED_BY, ObjectIdGetDatum(batch->user));
-		put(slot, STATE_OUTCOME, ObjectIdGetDatum(catalog->outcomes[run->outcome]));
-		put(slot, STATE_REASON_CODE, CStringGetTextDatum(run->reason));
-		if (!run->isnull[LR_TIER])
-			put(slot, STATE_TIER, run->values[LR_TIER]);
-		if (run->load != 1)
-			put(slot, STATE_LOAD, Int16GetDatum(run->load));
-		if (run->expected_value != PG_INT64_MIN)
-			put(slot, STATE_EXPECTED_VALUE, Int64GetDatum(run->expected_value));
-		if (run->response_due_at)
-			put(slot, STATE_RESPONSE_DUE_AT, TimestampTzGetDatum(run->response_due_at));
-		if (run->estimated_at)
-			put(slot, STATE_ESTIMATED_AT, TimestampTzGetDatum(run->estimated_at));
+		put_state(lr_writer_row(writer), run);
 	}
 	if (!lr_writer_flush_new(writer, taken))
 		return;
@@ -289,7 +325,7 @@ change_states(LrBatch *batch)
 	int			n = 0;
 
 	for (int i = 0; i < batch->n; i++)
-		n += batch->runs[i].has_state && !batch->runs[i].unchanged;
+		n += batch->runs[i].has_state && !batch->runs[i].unchanged && batch->runs[i].state_tid == NULL;
 	if (n == 0)
 		return;
 	for (int c = 0; c < (int) lengthof(element_types); c++)
@@ -302,12 +338,11 @@ change_states(LrBatch *batch)
 	{
 		LrRun	   *run = &batch->runs[i];
 
-		if (!run->has_state || run->unchanged)
+		if (!run->has_state || run->unchanged || run->state_tid)
 			continue;
 		columns[0][n] = Int64GetDatum(run->lead_id);
 		columns[1][n] = Int64GetDatum(run->run_id);
-		/* who goes on waiting in the same overflow keeps the place */
-		columns[2][n] = TimestampTzGetDatum(run->outcome == LR_PENDING && run->waiting_pool_id != 0 && run->waiting_pool_id == run->pool_id ? run->waiting_since : batch->as_of);
+		columns[2][n] = TimestampTzGetDatum(state_since(run));
 		nulls[3][n] = run->isnull[LR_SCORE];
 		columns[3][n] = Float8GetDatum(run->isnull[LR_SCORE] ? 0 : DatumGetInt32(run->values[LR_SCORE]));
 		nulls[4][n] = run->owner_id == 0;

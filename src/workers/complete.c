@@ -219,6 +219,8 @@ find_held(Given *results, int n)
 	Given	  **order = palloc(sizeof(Given *) * n);
 	int64	   *lead_ids = palloc(sizeof(int64) * n);
 	int			nleads = 0;
+	int			ndistinct = 0;
+	int			nwaiting;
 	LrTaskRows *rows;
 
 	for (int i = 0; i < n; i++)
@@ -240,7 +242,12 @@ find_held(Given *results, int n)
 	if (nleads == 0)
 		return;
 	qsort(lead_ids, nleads, sizeof(int64), compare_leads);
-	(void) lr_lock_states(lead_ids, &nleads, false);
+	for (int i = 0; i < nleads; i++)
+	{
+		if (i == 0 || lead_ids[i] != lead_ids[i - 1])
+			lead_ids[ndistinct++] = lead_ids[i];
+	}
+	(void) lr_waiting_lock(lead_ids, &ndistinct, false, &nwaiting);
 	rows = lr_task_rows_open();
 	for (int i = 0; i < n; i++)
 	{
@@ -291,7 +298,7 @@ go_on(Given *results, int n, List **givers)
 		nheld++;
 	}
 	if (nheld > 0)
-		(void) lr_runs_continue(items, nheld, &(LrGoingOn) {.locked = true});
+		(void) lr_runs_continue(items, nheld, &(LrGoingOn) {0});
 	return nheld;
 }
 

@@ -141,7 +141,7 @@ finish_done(int max)
 		if (items[i].failed)
 			items[i].step = -1;
 	}
-	(void) lr_runs_continue(items, n, &(LrGoingOn) {.locked = true});
+	(void) lr_runs_continue(items, n, &(LrGoingOn) {0});
 	(void) remove_tasks(items, n);
 	return n;
 }
