@@ -285,6 +285,18 @@ CREATE FUNCTION leadroute.claim_tasks(agent text, capabilities text[] DEFAULT NU
 COMMENT ON FUNCTION leadroute.claim_tasks(text, text[], integer, interval, text) IS
     'Takes tasks for an external agent. agent: name@version; the caller has to be its owner or a member of that role. capabilities: of the agent''s only these; null for all. max: 1 to 10000. lease: how long the tasks are kept without extend_task(), 1 second to 1 day. holder: which of several workers it is, a code. Queues of different names share, within a name priority and then age decide; what others are claiming is passed over. Nothing comes while the agent''s circuit breaker is open, beyond its max_concurrent, or faster than its max_per_second. Returns for each task its id, the same on every attempt; the token to give back; which attempt it is; the inputs that the contract declares, read from the lead now; the lead''s traceparent; deadline, when the task is taken away however often it is extended, null if never; heartbeat, within which extend_task() has to come. Raises 22023 for what is out of range or not offered, 42704 for an unknown agent, 42501 for somebody else''s, 55000 for a retired one or in a database that is a copy.';
 
+-- Nobody works for a lead that is deleted, merged or closed: whoever has such a task hears of it at the next heartbeat.
+CREATE FUNCTION leadroute.drop_tasks() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM leadroute.tasks t WHERE t.run_id = NEW.run_id;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION leadroute.drop_tasks() IS 'Trigger of lead_states: removes the tasks of a run that waits when its lead is closed.';
+CREATE TRIGGER drop_tasks AFTER UPDATE OF closed_at, finished_at ON leadroute.lead_states FOR EACH ROW
+    WHEN (NEW.outcome = 'pending' AND (NEW.closed_at IS NOT NULL OR NEW.finished_at IS NOT NULL)) EXECUTE FUNCTION leadroute.drop_tasks();
+
 CREATE FUNCTION leadroute.split_tasks(tasks text[], tokens bigint[]) RETURNS TABLE (run_ids bigint[], step_nos integer[])
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -319,7 +331,8 @@ AS $$
     -- says, or the run did not want it any more.
     SELECT CASE WHEN EXISTS (SELECT FROM leadroute.tasks t WHERE t.run_id = run AND t.step_no = step) THEN 'LR001'
                 WHEN e.run_id IS NULL OR p.status IN ('done', 'failed') OR EXISTS (
-                    SELECT FROM leadroute.lead_states s WHERE s.lead_id = e.lead_id AND s.run_id = run AND s.outcome = 'pending') THEN 'LR001'
+                    SELECT FROM leadroute.lead_states s WHERE s.lead_id = e.lead_id AND s.run_id = run AND s.outcome = 'pending'
+                    AND s.closed_at IS NULL AND s.finished_at IS NULL) THEN 'LR001'
                 ELSE 'LR014' END
     FROM (VALUES (1)) AS one
     LEFT JOIN LATERAL (SELECT * FROM leadroute.entries x WHERE x.run_id = run ORDER BY x.entry_no DESC LIMIT 1) e ON true
@@ -357,7 +370,8 @@ BEGIN
     SET wake_at = (SELECT least(moment + least(lease, s.heartbeat), t.started_at + s.start_to_close, t.scheduled_at + s.schedule_to_close)
                    FROM leadroute.policy_steps s WHERE s.policy_version_id = t.policy_version_id AND s.step_no = t.step_no)
     WHERE t.run_id = runs[1] AND t.step_no = steps[1] AND t.token = extend_task.token AND t.state = 'c'
-    RETURNING EXISTS (SELECT FROM leadroute.lead_states s WHERE s.lead_id = t.lead_id AND s.run_id = t.run_id AND s.outcome = 'pending') INTO wanted;
+    RETURNING EXISTS (SELECT FROM leadroute.lead_states s WHERE s.lead_id = t.lead_id AND s.run_id = t.run_id AND s.outcome = 'pending'
+                      AND s.closed_at IS NULL AND s.finished_at IS NULL) INTO wanted;
     IF wanted IS NOT TRUE THEN
         PERFORM leadroute.refuse_task(task, CASE wanted WHEN false THEN 'LR014' ELSE leadroute.why_refused(runs[1], steps[1]) END);
     END IF;
