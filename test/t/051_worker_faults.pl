@@ -60,6 +60,7 @@ foreach my $signal ('terminate', 'cancel')
 my $launcher = pid_of($node, 'launcher');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($launcher)");
 $node->safe_psql('postgres', 'CREATE DATABASE second');
+ok(replaced($node, 'launcher', $launcher), 'there is another launcher');
 work_goes_on($node, 'the launcher was terminated');
 
 # Shutdown amid a task.
@@ -71,7 +72,6 @@ foreach my $mode ('fast', 'immediate')
 	release($node);
 	work_goes_on($node, "$mode shutdown");
 }
-ok(replaced($node, 'launcher', $launcher), 'there is another launcher');
 
 # A crash that resets shared memory.
 hold($node);
