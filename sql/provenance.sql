@@ -149,10 +149,11 @@ BEGIN
     EXECUTE 'SELECT cron.schedule(''leadroute-partitions'', ''17 3 * * *'', ''SELECT leadroute.make_partitions_ahead()'')';
     EXECUTE 'SELECT cron.schedule(''leadroute-trials'', ''* * * * *'', ''SELECT leadroute.check_trials()'')';
     EXECUTE 'SELECT cron.schedule(''leadroute-overflow'', ''* * * * *'', ''SELECT leadroute.draw_overflow()'')';
+    EXECUTE 'SELECT cron.schedule(''leadroute-pending'', ''* * * * *'', ''SELECT leadroute.run_pending()'')';
     RETURN true;
 END $$;
 COMMENT ON FUNCTION leadroute.schedule_maintenance() IS
-    'Schedules with pg_cron what is periodic: partitions of the record made ahead, daily; trials ended that crossed a bound, and leads drawn from overflows, every minute. Returns whether pg_cron is there; without it the writer makes partitions when it needs them.';
+    'Schedules with pg_cron what is periodic: partitions of the record made ahead, daily; trials ended that crossed a bound, leads drawn from overflows, and what waits for workers done (run_pending), every minute. Where background workers run they do all of it sooner. Returns whether pg_cron is there; without it the writer makes partitions when it needs them.';
 
 CREATE FUNCTION leadroute.entry_evidence(evidence bytea, policy_version_id integer) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_entry_evidence';

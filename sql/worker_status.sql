@@ -58,9 +58,9 @@ COMMENT ON FUNCTION leadroute.worker_status() IS
     'Shows the background workers of all databases: the launcher, the scheduler of each database, or why there is none, and its executors. state: what a worker does; of a database without a scheduler: to be started, starting, failed, no worker process free, not installed, another version, copy, off, closed (it is a template or allows no connections), kept out (somebody drops, renames or copies the database, or changes the extension). since: from when on it does that. tasks, transactions, failures: of this process. last_sqlstate: of its last failure. retry_at: when it tries again, if it failed. Where the library is not preloaded there is one row that says so.';
 
 CREATE FUNCTION leadroute.run_pending(max integer DEFAULT 1000) RETURNS bigint
-    LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_run_pending';
+    LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_run_pending';
 COMMENT ON FUNCTION leadroute.run_pending(integer) IS
-    'Does in this session what background workers do: fires timers that are due, enters activations, draws overflows, checks trials, and runs tasks that policies leave to workers. max: how many tasks at most, and how many timers of each kind. Returns how many timers and tasks there were to do. pg_cron calls it each minute where it is scheduled (see schedule_maintenance); beside running workers it does no harm. Raises 22023 if max is negative, 55000 in a copy (see is_copy), 25006 where nothing can be written.';
+    'Does in this session what background workers do: fires timers that are due, enters activations, draws overflows, checks trials, and runs tasks that policies leave to workers. max: how many tasks at most, and how many timers of each kind. Returns how many timers and tasks there were to do. pg_cron calls it each minute where it is scheduled (see schedule_maintenance); beside running workers it does no harm. Raises 22023 if max is negative, 22004 if it is null, 55000 in a copy (see is_copy), 25006 where nothing can be written.';
 
 -- The launcher is told when this commits.
 SELECT leadroute.notice_workers(8);

@@ -135,7 +135,7 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	saved = MemoryContextSwitchTo(batch.memory);
 	for (int i = 0; i < n; i++)
 		lead_ids[i] = waiting[i].lead_id;
-	lr_leads_fetch(source, lead_ids, n, rows);
+	lr_waiting_fetch(source, lead_ids, n, rows);
 	/* a row that is gone takes its state along, unless somebody switched our triggers off: then the run waits for reconcile() */
 	for (int i = 0; i < n; i++)
 	{

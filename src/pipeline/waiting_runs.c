@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/jsonb.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(leadroute_read_task_inputs);
 
@@ -72,6 +73,18 @@ lr_waiting_find(const int64 *lead_ids, int n, int *nfound)
 	MemoryContextSwitchTo(saved);
 	lr_sql_end(&identity);
 	return waiting;
+}
+
+/*
+ * Fetches the leads' rows as they are now. The caller's snapshot may be older than the leads themselves: an executor's is older than
+ * the tasks that it finds.
+ */
+void
+lr_waiting_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows)
+{
+	PushActiveSnapshot(GetLatestSnapshot());
+	lr_leads_fetch(source, lead_ids, n, rows);
+	PopActiveSnapshot();
 }
 
 /* Gives each run that waits the items that are for it. Both are few, or in order: items by lead. */
@@ -215,7 +228,7 @@ visit_runs(LrContinuation *items, int n, VisitRun visit, void *argument)
 		lr_batch_init(&batch, policy, source, GetCurrentTimestamp(), waiting[i].cause, waiting[i].routed_by);
 		saved = MemoryContextSwitchTo(batch.memory);
 		batch.continuing = true;
-		lr_leads_fetch(source, &waiting[i].lead_id, 1, &row);
+		lr_waiting_fetch(source, &waiting[i].lead_id, 1, &row);
 		if (row)
 		{
 			TupleTableSlot *slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);

@@ -3,7 +3,8 @@
  *
  * Each duty is a function of SQL that does what is due, at most so many at a time, and returns how many it did. Some say when
  * the next is due: the scheduler sleeps until then and looks again when a transaction has left something with a new moment. The
- * others are done every so often. Each runs in a transaction of its own, and one that fails keeps no other from its turn.
+ * others are done every so often, not before the scheduler has been there for a minute. Each runs in a transaction of its own, and one that
+ * fails keeps no other from its turn.
  *
  * What is past is not looked at each time: behind an open transaction of somebody else's, dead entries of what was done gather at
  * that end of an index. Only now and then the look goes over all.
@@ -75,6 +76,8 @@ void
 lr_duties_find(void)
 {
 	(void) lr_process_transaction("starting", find, NULL);
+	for (int i = 0; i < N_DUTIES; i++)
+		progress[i].next = duties[i].due ? 0 : GetCurrentTimestamp() + USECS_PER_MINUTE;
 }
 
 static void

@@ -48,7 +48,7 @@ void
 lr_launcher_init(void)
 {
 	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,.bgw_restart_time = 5};
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,.bgw_restart_time = 1};
 
 	/* pg_upgrade wants nobody to act meanwhile */
 	if (IsBinaryUpgrade)

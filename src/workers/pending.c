@@ -29,12 +29,14 @@ static bool try_part(Part *part, int *sqlstate);
 Datum
 leadroute_run_pending(PG_FUNCTION_ARGS)
 {
-	int			max = PG_GETARG_INT32(0);
+	int			max;
 	LrIdentity	identity;
 	int64		total = 0;
 	int			nest;
 
 	(void) lr_catalog();
+	lr_refuse_nulls(fcinfo);
+	max = PG_GETARG_INT32(0);
 	if (max < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -133,10 +133,10 @@ SKIP:
 	my (undef, $out, $message) = in_psql($node, 'SELECT leadroute.schedule_maintenance()');
 	is($out, 'f', 'schedule_maintenance() says where pg_cron is not in the database');
 	like($message, qr/NOTICE:  pg_cron is not installed in this database/, 'in words, too');
-	is($node->safe_psql('scheduled', 'SELECT count(*) FROM cron.job'), '3', 'scheduled twice, there is one job each');
+	is($node->safe_psql('scheduled', 'SELECT count(*) FROM cron.job'), '4', 'scheduled twice, there is one job each');
 	is( $node->safe_psql('scheduled', 'SELECT was FROM job_was ORDER BY was COLLATE "C"'),
-		"* * * * *|SELECT leadroute.check_trials()|t\n* * * * *|SELECT leadroute.draw_overflow()|t\n17 3 * * *|SELECT leadroute.make_partitions_ahead()|t", 'which makes partitions daily, and looks at trials and overflows every minute');
-	ok($node->poll_query_until('scheduled', q{SELECT count(DISTINCT jobid) > 2 FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')}), 'pg_cron runs the jobs');
+		"* * * * *|SELECT leadroute.check_trials()|t\n* * * * *|SELECT leadroute.draw_overflow()|t\n* * * * *|SELECT leadroute.run_pending()|t\n17 3 * * *|SELECT leadroute.make_partitions_ahead()|t", 'which makes partitions daily, and looks at trials, overflows and what is pending every minute');
+	ok($node->poll_query_until('scheduled', q{SELECT count(DISTINCT jobid) > 3 FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')}), 'pg_cron runs the jobs');
 	is($node->safe_psql('scheduled', q{SELECT DISTINCT status FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')}), 'succeeded', 'they succeed');
 	is($node->safe_psql('scheduled', q{SELECT count(*) FROM pg_inherits WHERE inhparent = 'leadroute.entries'::regclass}), '4', 'this month and the next three have their partitions');
 }

@@ -26,8 +26,9 @@ SELECT leadroute.register_agent('old', '1', '{work}', 'agent(jsonb)');
 SELECT leadroute.create_draft('default', 'draft');
 });
 
-# How to reach each C function; a new one has to be added here. Not asked are the function that answers in any case, and the
-# trigger that tells sessions of changed configuration: scripts that bring the extension from one version to another fire it.
+# How to reach each C function; a new one has to be added here. Not asked are functions that answer in any case, or only
+# note something for the end of the transaction, and the trigger that tells sessions of changed configuration: scripts that bring the
+# extension from one version to another call them.
 my %calls = (
 	attach_table => [ q{SELECT leadroute.attach_table('other')} ],
 	detach_table => [ q{SELECT leadroute.detach_table('visits')} ],
@@ -96,6 +97,10 @@ y@acme.example
 	change_share => [ q{SELECT leadroute.change_share('default', 0.5)} ],
 	promote_candidate => [ q{SELECT leadroute.promote_candidate('default')} ],
 	abort_trial => [ q{SELECT leadroute.abort_trial('default')} ],
+	enter_activations => [ q{SELECT leadroute.enter_activations()} ],
+	run_pending => [ q{SELECT leadroute.run_pending()} ],
+	worker_status => [ q{SELECT * FROM leadroute.worker_status()} ],
+	is_copy => [ q{SELECT leadroute.is_copy()}, q{SELECT leadroute.resume_after_restore()} ],
 	check_trials => [ q{SELECT leadroute.check_trials()} ],
 	cap_counters => [ q{SELECT * FROM leadroute.cap_usage()} ],
 	recount_caps => [ q{SELECT leadroute.recount_caps()} ],
@@ -132,7 +137,7 @@ y@acme.example
 my @functions = split /\n/, $node->safe_psql(
 	'postgres', q{
 SELECT DISTINCT proname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-WHERE pronamespace = 'leadroute'::regnamespace AND lanname = 'c' AND proname <> ALL ('{library_version,configuration_changed}') ORDER BY 1});
+WHERE pronamespace = 'leadroute'::regnamespace AND lanname = 'c' AND proname <> ALL ('{library_version,configuration_changed,notice_workers,system_identifier}') ORDER BY 1});
 is(join(' ', sort keys %calls), join(' ', @functions), 'the test reaches every function of the library');
 
 my $before = everything();

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_server in_psql seed_of available load_leads rich_routing views_of verdicts_of triggers_of kill_server wait_until);
+our @EXPORT = qw(new_server in_psql seed_of available load_leads rich_routing slow_routing views_of verdicts_of triggers_of kill_server wait_until);
 
 # The columns that leadroute.generate_leads() gives, which are also those of the standard leads table but for its key.
 our $columns = 'external_id, source_system, source, country, region, language, industry, company, domain, company_size, email, phone, '
@@ -153,6 +153,38 @@ SELECT leadroute.attach_table('waiting', policy => 'unheard_of');
 INSERT INTO waiting (email) VALUES ('nobody@decides.example');
 SET leadroute.enabled = off;
 INSERT INTO leads (email, country) VALUES ('off@disabled.example', 'DE');
+});
+}
+
+# Makes a routing with a step for workers: its function notes that it ran in a ledger, and goes on only while the gate is open.
+sub slow_routing
+{
+	my ($node, $database, $steps) = @_;
+	$steps //= '{"capability": "work", "mode": "worker"}';
+	$node->safe_psql(
+		$database, qq{
+CREATE EXTENSION IF NOT EXISTS leadroute;
+SELECT leadroute.setup(owners => '{anna,bo}');
+DROP SCHEMA IF EXISTS team CASCADE;
+CREATE SCHEMA team;
+CREATE TABLE IF NOT EXISTS gate (closed boolean NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (lead_id bigint NOT NULL);
+CREATE OR REPLACE VIEW ledger AS SELECT lead_id, count(*) AS n FROM runs GROUP BY 1;
+TRUNCATE gate, runs;
+INSERT INTO gate VALUES (false);
+CREATE FUNCTION team.work(lead jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$
+BEGIN
+    INSERT INTO public.runs VALUES ((lead ->> 'external_id')::bigint);
+    WHILE (SELECT closed FROM public.gate) LOOP
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    RETURN '{"done": true}';
+END \$\$;
+SELECT leadroute.register_agent('work', '1', '{work}', 'team.work(jsonb)');
+ALTER TABLE leads ALTER external_id SET DEFAULT currval('leadroute.lead_ids')::text;
+SELECT leadroute.publish_policy('default', '{"leadroute": 1, "steps": [{"capability": "validateContact"}, $steps, {"capability": "assignOwner"}],
+    "rules": [{"name": "any", "when": "true", "pool": "inbound"}]}', 'with work for executors');
+SELECT leadroute.activate_policy('default');
 });
 }
 
