@@ -30,6 +30,7 @@ _PG_init(void)
 	lr_readings_init();
 	lr_counters_init();
 	lr_workers_init();
+	lr_events_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

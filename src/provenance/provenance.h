@@ -132,6 +132,7 @@ typedef struct LrRecorder
 	struct LrWriter *entries;	/* opened when first needed */
 	struct LrWriter *states;
 	struct LrWriter *tasks;
+	struct LrWriter *events;
 } LrRecorder;
 
 extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);
