@@ -174,6 +174,11 @@ GRANT EXECUTE ON FUNCTION leadroute.create_event_consumer(text, text[], text, bo
     leadroute.unsubscribe_events(text), leadroute.fire_event_checks(integer)
     TO leadroute_operator;
 
+-- They see the clocks of leads; the workers' timers they may fire, too.
+GRANT SELECT ON leadroute.sla_clocks, leadroute.sla_status TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.sla_time_left(text, timestamptz, boolean) TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.fire_sla_timers(integer) TO leadroute_operator;
+
 -- What users fill goes into dumps, but for what this script fills itself. Partitions of the record, sequences of pools and
 -- leads tables are no members of the extension and go into dumps by themselves.
 DO $$
@@ -187,8 +192,8 @@ BEGIN
         ('leadroute.database_identities', ''),
         ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
         ('leadroute.agent_states', ''), ('leadroute.agent_claims', ''), ('leadroute.agent_allowances', ''),
-        ('leadroute.events', ''), ('leadroute.event_arrivals', ''), ('leadroute.event_ids', ''), ('leadroute.event_numbering', ''), ('leadroute.event_consumers', ''),
-        ('leadroute.event_cursors', ''), ('leadroute.event_subscriptions', ''), ('leadroute.event_subscription_states', ''), ('leadroute.event_alerts', ''), ('leadroute.event_marks', ''),
+        ('leadroute.event_kinds', 'WHERE false'), ('leadroute.events', ''), ('leadroute.event_arrivals', ''), ('leadroute.event_ids', ''), ('leadroute.event_numbering', ''), ('leadroute.event_consumers', ''),
+        ('leadroute.event_cursors', ''), ('leadroute.event_subscriptions', ''), ('leadroute.event_subscription_states', ''), ('leadroute.event_alerts', ''), ('leadroute.event_marks', ''), ('leadroute.sla_clocks', ''),
         ('leadroute.agents', 'WHERE agent_id >= 1000'), ('leadroute.documents', 'WHERE document_id >= 1000'),
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),

@@ -62,6 +62,7 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_EVENT_ARRIVALS] = "event_arrivals",
 	[LR_TABLE_EVENT_CONSUMERS] = "event_consumers",
 	[LR_TABLE_EVENT_SUBSCRIPTIONS] = "event_subscriptions",
+	[LR_TABLE_SLA_CLOCKS] = "sla_clocks",
 };
 
 bool		lr_configuration_changing = false;

@@ -31,6 +31,7 @@ _PG_init(void)
 	lr_counters_init();
 	lr_workers_init();
 	lr_events_init();
+	lr_slas_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

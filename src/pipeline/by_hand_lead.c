@@ -188,6 +188,7 @@ lr_lead_act(const LrLeadAct *act)
 	act_id = lr_sql_int64(0, 1, 0);
 	lr_sql_end(&identity);
 	lr_event_of_act(act);
+	lr_sla_of_act(act);
 	return act_id;
 }
 
@@ -207,7 +208,7 @@ lr_find_declined(LrBatch *batch)
 	values[0] = lr_int8_array(lead_ids, batch->n);
 	lr_sql_begin(&identity);
 	n = lr_sql_kept(LR_PLAN_DECLINED,
-					"SELECT a.lead_id, array_agg(DISTINCT a.owner_id) FROM leadroute.lead_acts a WHERE a.lead_id = ANY ($1) AND a.act = 'decline'"
+					"SELECT a.lead_id, array_agg(DISTINCT a.owner_id) FROM leadroute.lead_acts a WHERE a.lead_id = ANY ($1) AND a.act IN ('decline', 'sla_reassign', 'sla_escalate')"
 					" AND NOT EXISTS (SELECT FROM leadroute.lead_acts l WHERE l.lead_id = a.lead_id AND l.act IN ('accept', 'reopen') AND l.act_id > a.act_id)"
 					" GROUP BY a.lead_id", 1, types, values, NULL);
 	for (uint64 row = 0; row < n; row++)

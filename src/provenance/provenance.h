@@ -133,6 +133,7 @@ typedef struct LrRecorder
 	struct LrWriter *states;
 	struct LrWriter *tasks;
 	struct LrWriter *events;
+	struct LrWriter *clocks;
 } LrRecorder;
 
 extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);

@@ -94,6 +94,7 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 	lr_tasks_remove(batch);
 	if (batch->policy->waits)
 		lr_tasks_write(recorder, batch);
+	lr_slas_of_batch(recorder, batch);
 	lr_events_of_batch(recorder, batch);
 	MemoryContextSwitchTo(saved);
 }
@@ -146,6 +147,8 @@ lr_recorder_end(LrRecorder *recorder)
 		lr_writer_close(recorder->tasks);
 	if (recorder->events)
 		lr_writer_close(recorder->events);
+	if (recorder->clocks)
+		lr_writer_close(recorder->clocks);
 }
 
 /* Opens a table of the record once a statement. */

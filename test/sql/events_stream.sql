@@ -37,7 +37,7 @@ BEGIN
         FOR e IN SELECT * FROM leadroute.read_events(name, 3) LOOP
             n := (SELECT l.n FROM events_stream.leads l WHERE nth(l.n) = e.lead_id);
             kind := e.kind;
-            data := e.data - '{leads_table,policy,version}'::text[];
+            data := e.data - '{leads_table,policy,version,survivor}'::text[];
             RETURN NEXT;
             PERFORM leadroute.ack_events(name, e.position);
         END LOOP;
