@@ -260,6 +260,24 @@ COMMENT ON FUNCTION leadroute.tell_policy_change() IS 'Trigger of policy_acts: w
 CREATE TRIGGER tell_policy_change AFTER INSERT ON leadroute.policy_acts REFERENCING NEW TABLE AS new_acts
     FOR EACH STATEMENT EXECUTE FUNCTION leadroute.tell_policy_change();
 
+CREATE FUNCTION leadroute.tell_breaker() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT leadroute.restoring() THEN
+        PERFORM leadroute.emit_event('breaker.opened', NULL, NULL, jsonb_build_object('agent', a.name || '@' || a.version, 'failures', NEW.failures))
+        FROM leadroute.agents a WHERE a.agent_id = NEW.agent_id AND NEW.breaker = 'open';
+        PERFORM leadroute.emit_event('breaker.closed', NULL, NULL, jsonb_build_object('agent', a.name || '@' || a.version))
+        FROM leadroute.agents a WHERE a.agent_id = NEW.agent_id AND NEW.breaker = 'closed' AND TG_OP = 'UPDATE';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION leadroute.tell_breaker() IS 'Trigger of agent_states: a circuit breaker that opens or closes is an event.';
+CREATE TRIGGER tell_breaker_opened AFTER INSERT ON leadroute.agent_states
+    FOR EACH ROW WHEN (NEW.breaker = 'open') EXECUTE FUNCTION leadroute.tell_breaker();
+CREATE TRIGGER tell_breaker AFTER UPDATE OF breaker ON leadroute.agent_states
+    FOR EACH ROW WHEN (OLD.breaker IS DISTINCT FROM NEW.breaker) EXECUTE FUNCTION leadroute.tell_breaker();
+
 -- ---- giving positions ----
 
 CREATE FUNCTION leadroute.cause_word(cause "char") RETURNS text

@@ -111,6 +111,10 @@ DECLARE
     due bigint[];
     lead bigint;
 BEGIN
+    -- In a copy of the database somebody else's ladders are climbed.
+    IF leadroute.is_copy() THEN
+        RETURN 0;
+    END IF;
     LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
     due := ARRAY(SELECT s.lead_id
                  FROM (SELECT c.lead_id FROM leadroute.sla_clocks c WHERE c.next_at <= clock_timestamp() ORDER BY c.next_at LIMIT fire_sla_timers.max) d
@@ -143,7 +147,7 @@ BEGIN
     RETURN cardinality(due);
 END $$;
 COMMENT ON FUNCTION leadroute.fire_sla_timers(integer) IS
-    'Does what is due of clocks, those first that are due longest: rungs of ladders, and ends of time, each once and on the record. max: how many leads at most. Leads that somebody has in hand are left for the next time. The scheduler calls it when a clock is due, and pg_cron each minute. Returns how many leads it saw to.';
+    'Does what is due of clocks, those first that are due longest: rungs of ladders, and ends of time, each once and on the record. max: how many leads at most. Leads that somebody has in hand are left for the next time. Does nothing in a database that is a copy: see resume_after_restore(). Background workers call it when a clock is due, and run_pending() does. Returns how many leads it saw to.';
 
 CREATE FUNCTION leadroute.sla_time_left(owner text, due_at timestamptz, working boolean) RETURNS interval
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "workers/processes.h"
 #include "writer.h"
 
 PG_FUNCTION_INFO_V1(leadroute_fire_sla_clocks);
@@ -295,6 +296,9 @@ set_next(Clock *clock)
 	clock->next_at = next_of(clock);
 	if (TIMESTAMP_IS_NOEND(clock->next_at))
 		clock->next_at = GetCurrentTimestamp() + USECS_PER_DAY;
+	/* the scheduler looks that often by itself */
+	if (clock->next_at && clock->next_at < GetCurrentTimestamp() + lr_poll_interval * INT64CONST(1000))
+		lr_workers_notice(LR_NOTICE_TIMERS);
 }
 
 /* Reads a row of CLOCK_COLUMNS; false if its rule has no clock. */

@@ -193,6 +193,17 @@ SELECT leadroute.drop_event_consumer('events checks');
 SELECT leadroute.prune_events() > 0 AS pruned;
 DELETE FROM leadroute.event_marks;
 
+-- circuit breakers
+SELECT leadroute.create_event_consumer('events breakers', '{breaker.*}') >= 0 AS made;
+INSERT INTO leadroute.agents (name, version, kind, capabilities, inputs, owner, breaker_failures) VALUES ('events_agent', '1', 'external', '{eventsWork}', '{}', 'leadroute_agent', 2);
+SELECT leadroute.agents_failed(ARRAY[a.agent_id, a.agent_id], '{LR010 x,LR010 x}') AS opened FROM leadroute.agents a WHERE a.name = 'events_agent';
+UPDATE leadroute.agent_states SET breaker = 'closed', failures = 0 WHERE agent_id = (SELECT agent_id FROM leadroute.agents WHERE name = 'events_agent');
+SELECT kind, data FROM leadroute.read_events('events breakers');
+SELECT leadroute.drop_event_consumer('events breakers');
+DELETE FROM leadroute.agent_states WHERE agent_id = (SELECT agent_id FROM leadroute.agents WHERE name = 'events_agent');
+DELETE FROM leadroute.agents WHERE name = 'events_agent';
+SELECT leadroute.prune_events() > 0 AS pruned;
+
 -- who may
 SELECT r.rolname, f.name, has_function_privilege(r.rolname, f.name, 'EXECUTE') AS may
 FROM pg_roles r, (VALUES ('leadroute.read_events(text,integer)'), ('leadroute.number_events(integer)')) AS f (name)
