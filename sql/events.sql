@@ -563,7 +563,7 @@ BEGIN
             ORDER BY s.since LIMIT fire_event_checks.max
         ), locked AS MATERIALIZED (
             -- A lead's events are written under its lock; whoever has it in hand now may be deciding it.
-            SELECT s.* FROM leadroute.lead_states s WHERE s.lead_id IN (SELECT t.lead_id FROM stuck t) AND s.outcome = 'pending' AND s.closed_at IS NULL
+            SELECT s.* FROM leadroute.lead_states s WHERE s.lead_id = ANY (ARRAY(SELECT t.lead_id FROM stuck t)) AND s.outcome = 'pending' AND s.closed_at IS NULL
             ORDER BY s.lead_id FOR UPDATE SKIP LOCKED
         ), marked AS (
             INSERT INTO leadroute.event_marks (kind, subject) SELECT 'run.stuck', s.lead_id FROM locked s ON CONFLICT DO NOTHING RETURNING subject

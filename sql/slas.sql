@@ -105,9 +105,12 @@ COMMENT ON FUNCTION leadroute.fire_sla_clocks(bigint[]) IS
     'Does what is due of the clocks of some leads, in the order of their ids; the caller has locked their states. Returns how many rungs and ends that were. Part of fire_sla_timers().';
 
 CREATE FUNCTION leadroute.fire_sla_timers(max integer DEFAULT 100) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
 DECLARE
+    moment timestamptz := clock_timestamp();
+    seen timestamptz := '-infinity';
+    found bigint[];
     due bigint[];
     lead bigint;
 BEGIN
@@ -116,12 +119,17 @@ BEGIN
         RETURN 0;
     END IF;
     LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
-    due := ARRAY(SELECT s.lead_id
-                 FROM (SELECT c.lead_id FROM leadroute.sla_clocks c WHERE c.next_at <= clock_timestamp() ORDER BY c.next_at LIMIT fire_sla_timers.max) d
-                 JOIN leadroute.lead_states s USING (lead_id) ORDER BY s.lead_id FOR UPDATE OF s SKIP LOCKED);
-    IF due = '{}' THEN
-        RETURN 0;
-    END IF;
+    LOOP
+        -- An array of few, so that however many clocks and states there are, both are found by their indexes.
+        SELECT coalesce(array_agg(d.lead_id), '{}'), max(d.next_at) INTO found, seen
+        FROM (SELECT c.lead_id, c.next_at FROM leadroute.sla_clocks c WHERE c.next_at > seen AND c.next_at <= moment ORDER BY c.next_at LIMIT fire_sla_timers.max) d;
+        IF found = '{}' THEN
+            RETURN 0;
+        END IF;
+        due := ARRAY(SELECT s.lead_id FROM leadroute.lead_states s WHERE s.lead_id = ANY (found) ORDER BY s.lead_id FOR UPDATE SKIP LOCKED);
+        -- Whoever has all of these in hand keeps those behind them from nothing.
+        EXIT WHEN due <> '{}';
+    END LOOP;
     BEGIN
         PERFORM leadroute.fire_sla_clocks(due);
     EXCEPTION WHEN OTHERS THEN
