@@ -165,6 +165,20 @@ GRANT EXECUTE ON FUNCTION leadroute.normalise_company(text), leadroute.normalise
     leadroute.normalise_phone(text, text), leadroute.normalise_postcode(text), leadroute.company_similarity(text, text)
     TO leadroute_author, leadroute_approver, leadroute_operator, leadroute_agent, leadroute_auditor;
 
+-- Operators read events, and have them raise alerts; auditors see what there is.
+GRANT SELECT ON leadroute.event_kinds, leadroute.events, leadroute.event_arrivals, leadroute.event_consumers, leadroute.event_consumer_status,
+    leadroute.event_subscriptions, leadroute.event_alerts
+    TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.create_event_consumer(text, text[], text, boolean), leadroute.drop_event_consumer(text), leadroute.read_events(text, integer),
+    leadroute.ack_events(text, bigint), leadroute.subscribe_events(text, text[], jsonb, jsonpath, integer, interval, interval, text),
+    leadroute.unsubscribe_events(text), leadroute.fire_event_checks(integer)
+    TO leadroute_operator;
+
+-- They see the clocks of leads; the workers' timers they may fire, too.
+GRANT SELECT ON leadroute.sla_clocks, leadroute.sla_status TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.sla_time_left(text, timestamptz, boolean) TO leadroute_operator, leadroute_auditor;
+GRANT EXECUTE ON FUNCTION leadroute.fire_sla_timers(integer) TO leadroute_operator;
+
 -- What users fill goes into dumps, but for what this script fills itself. Partitions of the record, sequences of pools and
 -- leads tables are no members of the extension and go into dumps by themselves.
 DO $$
@@ -178,6 +192,8 @@ BEGIN
         ('leadroute.database_identities', ''),
         ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
         ('leadroute.agent_states', ''), ('leadroute.agent_claims', ''), ('leadroute.agent_allowances', ''),
+        ('leadroute.event_kinds', 'WHERE false'), ('leadroute.events', ''), ('leadroute.event_arrivals', ''), ('leadroute.event_ids', ''), ('leadroute.event_numbering', ''), ('leadroute.event_consumers', ''),
+        ('leadroute.event_cursors', ''), ('leadroute.event_subscriptions', ''), ('leadroute.event_subscription_states', ''), ('leadroute.event_alerts', ''), ('leadroute.event_marks', ''), ('leadroute.sla_clocks', ''),
         ('leadroute.agents', 'WHERE agent_id >= 1000'), ('leadroute.documents', 'WHERE document_id >= 1000'),
         ('leadroute.policies', ''), ('leadroute.policy_versions', ''), ('leadroute.policy_rules', ''), ('leadroute.policy_acts', ''),
         ('leadroute.policy_trials', ''), ('leadroute.policy_trial_ids', ''), ('leadroute.trial_tallies', ''), ('leadroute.feature_flags', ''), ('leadroute.conversions', ''),

@@ -309,6 +309,9 @@ BEGIN
         RETURNING s.lead_id
     ), keys AS (
         DELETE FROM leadroute.lead_keys k WHERE k.source_id = source AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = k.lead_id)
+    ), told AS (
+        INSERT INTO leadroute.event_arrivals (kind, lead_id, source_id)
+            SELECT 'lead.removed', c.lead_id, source FROM closed c WHERE leadroute.event_wanted('lead.removed') ORDER BY c.lead_id
     )
     SELECT array_agg(c.lead_id) INTO gone FROM closed c JOIN leadroute.person_leads p USING (lead_id);
     PERFORM leadroute.forget_persons(gone);

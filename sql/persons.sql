@@ -160,6 +160,7 @@ BEGIN
         -- One whose id was used again since.
         ON CONFLICT ON CONSTRAINT lead_merges_pkey DO UPDATE SET survivor_lead_id = excluded.survivor_lead_id, merged_at = excluded.merged_at,
             merged_by = excluded.merged_by, reason = excluded.reason, changed_at = NULL;
+    PERFORM leadroute.emit_event('lead.merged', n, NULL, jsonb_build_object('survivor', final)) FROM unnest(news) AS n;
 
     -- They were one person, then.
     persons := ARRAY(SELECT DISTINCT l.person_id FROM leadroute.person_leads l WHERE l.lead_id = ANY (news || final) ORDER BY 1);

@@ -50,6 +50,7 @@ CREATE TABLE leadroute.draft_rules (
     first_response_within text,
     sla_clock text,
     escalate_after text[],
+    sla jsonb,
     effective_from text,
     effective_until text,
     enabled boolean,
@@ -187,7 +188,7 @@ BEGIN
     END IF;
     SELECT jsonb_agg(coalesce(r.others, '{}') || jsonb_strip_nulls(jsonb_build_object('name', r.name, 'priority', r.priority, 'when', r.condition, 'pool', r.pool, 'account_owner', r.account_owner,
                'owner', r.owner, 'outcome', r.outcome, 'reason', r.reason, 'agents', r.agents, 'skills', r.skills, 'prerequisites', r.prerequisites,
-               'first_response_within', r.first_response_within, 'sla_clock', r.sla_clock, 'escalate_after', r.escalate_after,
+               'first_response_within', r.first_response_within, 'sla_clock', r.sla_clock, 'escalate_after', r.escalate_after, 'sla', r.sla,
                'effective_from', r.effective_from, 'effective_until', r.effective_until, 'enabled', r.enabled, 'author', r.author, 'note', r.note))
                ORDER BY r.position)
     INTO rules FROM leadroute.draft_rules r WHERE r.draft = draft_document.draft;
@@ -232,14 +233,14 @@ BEGIN
     DELETE FROM leadroute.draft_rules r WHERE r.draft = load_draft.draft;
     DELETE FROM leadroute.draft_tests t WHERE t.draft = load_draft.draft;
     INSERT INTO leadroute.draft_rules (draft, name, priority, condition, pool, account_owner, owner, outcome, reason, agents, skills, prerequisites, first_response_within,
-                                       sla_clock, escalate_after, effective_from, effective_until, enabled, author, note, others)
+                                       sla_clock, escalate_after, sla, effective_from, effective_until, enabled, author, note, others)
         SELECT load_draft.draft, c ->> 'name', (c ->> 'priority')::numeric, c ->> 'when', c ->> 'pool',
                CASE WHEN c ? 'account_owner' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'account_owner')) END, c ->> 'owner', c ->> 'outcome', c ->> 'reason',
                CASE WHEN c ? 'agents' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'agents')) END,
                CASE WHEN c ? 'skills' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'skills')) END,
                CASE WHEN c ? 'prerequisites' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'prerequisites')) END,
                c ->> 'first_response_within', c ->> 'sla_clock',
-               CASE WHEN c ? 'escalate_after' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'escalate_after')) END,
+               CASE WHEN c ? 'escalate_after' THEN ARRAY(SELECT jsonb_array_elements_text(c -> 'escalate_after')) END, c -> 'sla',
                c ->> 'effective_from', c ->> 'effective_until', (c ->> 'enabled')::boolean, c ->> 'author', c ->> 'note', o
         FROM jsonb_array_elements(CASE jsonb_typeof(document -> 'rules') WHEN 'array' THEN document -> 'rules' ELSE '[]' END) WITH ORDINALITY AS e (rule, n)
         -- c: the members that columns hold; o: the others
@@ -252,6 +253,8 @@ BEGIN
                                 WHEN 'boolean' THEN m.key = 'enabled'
                                 WHEN 'array' THEN m.key IN ('account_owner', 'agents', 'skills', 'prerequisites', 'escalate_after')
                                      AND NOT jsonb_path_exists(m.value, 'strict $[*] ? (@.type() <> "string")')
+                                -- Nulls within would get lost with those of columns.
+                                WHEN 'object' THEN m.key = 'sla' AND NOT jsonb_path_exists(m.value, 'strict $.** ? (@ == null)')
                                 ELSE false END) AS f (fits)) AS x (c, o)
         ORDER BY e.n;
     GET DIAGNOSTICS loaded = ROW_COUNT;

@@ -70,7 +70,7 @@ COMMENT ON COLUMN leadroute.entries.supersedes IS 'The run whose decision this r
 COMMENT ON COLUMN leadroute.entries.turn IS 'The turn drawn from the pool''s sequence; of modes s and o none was drawn: it is that of the decision beside it, or one that the lead''s id names.';
 COMMENT ON COLUMN leadroute.entries.rule_no IS 'The rule that decided: its place in the policy document, from 0.';
 COMMENT ON COLUMN leadroute.entries.duration_us IS 'Time taken, in microseconds; in a statement with many leads each has its share.';
-COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending), d declined, l the owner left, b rerouted in a batch, v drawn from overflow; r reassigned, h overridden and n put back (undo_reroute) are decisions of a person, in which no step ran; g merge (merge_leads).';
+COMMENT ON COLUMN leadroute.entries.cause IS 'i insert, u update, m by hand, p catching up (route_pending), d declined, l the owner left, b rerouted in a batch, v drawn from overflow; r reassigned, h overridden and n put back (undo_reroute) are decisions of a person, in which no step ran; s moved by the ladder of an SLA, likewise; g merge (merge_leads).';
 COMMENT ON COLUMN leadroute.entries.mode IS 'r routed, c routed by the candidate of a canary, o observed: decided beside another router that acts; s shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.entries.trial_id IS 'The trial that the lead took part in, on the side that mode says; null for none: see policy_trials.';
 COMMENT ON COLUMN leadroute.entries.evidence IS 'Attributes and steps, the rules that raised among them, in the compact form of docs/provenance.md; entry_evidence() and entry_steps() unfold it.';
@@ -177,7 +177,7 @@ CREATE VIEW leadroute.decisions AS
            o.reference AS owner, p.name AS pool, r.rule ->> 'name' AS rule, e.score,
            y.name AS policy, v.version AS policy_version, encode(v.content_hash, 'hex') AS policy_hash,
            CASE e.cause WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' WHEN 'm' THEN 'manual' WHEN 'p' THEN 'pending' WHEN 'd' THEN 'declined' WHEN 'g' THEN 'merge'
-                WHEN 'r' THEN 'reassigned' WHEN 'h' THEN 'overridden' WHEN 'l' THEN 'offboarded' WHEN 'b' THEN 'rerouted' WHEN 'n' THEN 'undone' WHEN 'v' THEN 'overflow' END AS cause,
+                WHEN 'r' THEN 'reassigned' WHEN 'h' THEN 'overridden' WHEN 'l' THEN 'offboarded' WHEN 'b' THEN 'rerouted' WHEN 'n' THEN 'undone' WHEN 's' THEN 'sla' WHEN 'v' THEN 'overflow' END AS cause,
            CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode, e.note, e.routed_by::text AS routed_by, e.turn,
            coalesce(s.run_id = e.run_id AND s.outcome = e.outcome, false) AS current, e.supersedes,
            CASE WHEN s.run_id IS DISTINCT FROM e.run_id THEN
@@ -204,7 +204,7 @@ COMMENT ON COLUMN leadroute.decisions.pool IS 'The pool of the rule that decided
 COMMENT ON COLUMN leadroute.decisions.rule IS 'The name of the rule that decided; null if none did.';
 COMMENT ON COLUMN leadroute.decisions.score IS 'What computeLeadScore gave; null if that step was not done.';
 COMMENT ON COLUMN leadroute.decisions.policy_hash IS 'SHA-256 of the policy version, in hex.';
-COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, pending (route_pending), declined, offboarded, rerouted, overflow (drawn from it), merge (merge_leads); reassigned, overridden and undone (undo_reroute) are decisions of a person.';
+COMMENT ON COLUMN leadroute.decisions.cause IS 'insert, update, manual, pending (route_pending), declined, offboarded, rerouted, overflow (drawn from it), merge (merge_leads); reassigned, overridden and undone (undo_reroute) are decisions of a person; sla: the ladder of an SLA moved the lead.';
 COMMENT ON COLUMN leadroute.decisions.mode IS 'routed; canary: by the candidate of a trial; observed: beside another router, that acts; shadow: what a candidate would have decided, no decision of the lead.';
 COMMENT ON COLUMN leadroute.decisions.note IS 'The reason that was given with route_lead() or route_leads().';
 COMMENT ON COLUMN leadroute.decisions.routed_by IS 'The user whose statement it was.';
@@ -252,12 +252,13 @@ CREATE TABLE leadroute.lead_acts (
     batch_id bigint,
     owner_id integer,
     by_user regrole NOT NULL,
-    act text NOT NULL CHECK (act IN ('accept', 'decline', 'respond', 'close', 'reopen', 'reassign', 'override', 'offboard', 'reroute', 'undo_reroute')),
+    act text NOT NULL CHECK (act IN ('accept', 'decline', 'respond', 'close', 'reopen', 'reassign', 'override', 'offboard', 'reroute', 'undo_reroute',
+        'remind', 'notify', 'breach', 'sla_reassign', 'sla_escalate')),
     reason text
 );
 CREATE INDEX lead_acts_lead_id ON leadroute.lead_acts (lead_id);
 CREATE INDEX lead_acts_batch_id ON leadroute.lead_acts (batch_id) WHERE batch_id IS NOT NULL;
-COMMENT ON TABLE leadroute.lead_acts IS 'What people did with leads once they were routed: who, when, why. Append-only; lead_timeline shows it among the decisions.';
+COMMENT ON TABLE leadroute.lead_acts IS 'What was done with leads once they were routed, by people and by the ladders of SLAs: who, when, why. Append-only; lead_timeline shows it among the decisions.';
 COMMENT ON COLUMN leadroute.lead_acts.act_id IS 'Ascends in the order in which one lead''s acts were done.';
 COMMENT ON COLUMN leadroute.lead_acts.lead_id IS 'The lead.';
 COMMENT ON COLUMN leadroute.lead_acts.run_id IS 'The decision that held.';
@@ -267,12 +268,12 @@ COMMENT ON COLUMN leadroute.lead_acts.effective_at IS 'Of respond: when the resp
 COMMENT ON COLUMN leadroute.lead_acts.batch_id IS 'Of reroute and undo_reroute: the batch.';
 COMMENT ON COLUMN leadroute.lead_acts.owner_id IS 'Who had the lead; null if nobody had.';
 COMMENT ON COLUMN leadroute.lead_acts.by_user IS 'The user whose statement it was.';
-COMMENT ON COLUMN leadroute.lead_acts.act IS 'accept, decline, respond, close, reopen, reassign, override, offboard, reroute or undo_reroute.';
-COMMENT ON COLUMN leadroute.lead_acts.reason IS 'The reason that was given: of decline a code, of close won or lost, otherwise words without personal data; null for none.';
+COMMENT ON COLUMN leadroute.lead_acts.act IS 'Of people: accept, decline, respond, close, reopen, reassign, override, offboard, reroute or undo_reroute. Of the ladder of an SLA: remind, notify, sla_reassign and sla_escalate; breach: its time ran out.';
+COMMENT ON COLUMN leadroute.lead_acts.reason IS 'The reason that was given: of decline a code, of close won or lost, of a ladder the rung, otherwise words without personal data; null for none.';
 
 CREATE VIEW leadroute.lead_timeline AS
     SELECT e.lead_id, e.as_of AS at, CASE WHEN e.mode = 's' THEN 'decided in the shadow' WHEN e.supersedes IS NULL THEN 'routed'
-               WHEN e.cause = 'r' THEN 'reassigned' WHEN e.cause = 'h' THEN 'overridden' WHEN e.cause = 'n' THEN 'put back' ELSE 'routed again' END AS event, e.run_id AS decision_id,
+               WHEN e.cause = 'r' THEN 'reassigned' WHEN e.cause = 'h' THEN 'overridden' WHEN e.cause = 'n' THEN 'put back' WHEN e.cause = 's' THEN 'moved by its SLA' ELSE 'routed again' END AS event, e.run_id AS decision_id,
            e.outcome, e.reason_code, o.reference AS owner, e.routed_by::text AS by_user, e.note, CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode
     FROM leadroute.entries e LEFT JOIN leadroute.owners o USING (owner_id)
     UNION ALL
@@ -288,11 +289,12 @@ CREATE VIEW leadroute.lead_timeline AS
     SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL, NULL
     FROM leadroute.lead_states s WHERE s.outcome = 'pending' AND s.reason_code <> 'overflow'
     UNION ALL
-    SELECT a.lead_id, a.at, CASE a.act WHEN 'accept' THEN 'accepted' WHEN 'decline' THEN 'declined' WHEN 'respond' THEN 'responded' WHEN 'close' THEN a.reason ELSE 'reopened' END,
-           a.run_id, NULL, CASE WHEN a.act = 'decline' THEN a.reason END, o.reference, a.by_user::text, CASE WHEN a.act = 'reopen' THEN a.reason END, NULL
-    FROM leadroute.lead_acts a LEFT JOIN leadroute.owners o USING (owner_id) WHERE a.act IN ('accept', 'decline', 'respond', 'close', 'reopen');
+    SELECT a.lead_id, a.at, CASE a.act WHEN 'accept' THEN 'accepted' WHEN 'decline' THEN 'declined' WHEN 'respond' THEN 'responded' WHEN 'close' THEN a.reason
+               WHEN 'remind' THEN 'reminded' WHEN 'notify' THEN 'told' WHEN 'breach' THEN 'out of time' ELSE 'reopened' END,
+           a.run_id, NULL, CASE WHEN a.act = 'decline' THEN a.reason END, o.reference, a.by_user::text, CASE WHEN a.act IN ('reopen', 'remind', 'notify') THEN a.reason END, NULL
+    FROM leadroute.lead_acts a LEFT JOIN leadroute.owners o USING (owner_id) WHERE a.act IN ('accept', 'decline', 'respond', 'close', 'reopen', 'remind', 'notify', 'breach');
 COMMENT ON VIEW leadroute.lead_timeline IS 'What happened to each lead, in order of at.';
-COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, decided in the shadow (by a candidate, acted on by nobody), waiting, merged (into another lead, which replaces it), took over (another lead), changed, not routed (of a merged lead), or closed (its row went); of people: accepted, declined, responded, won, lost, reopened, reassigned, overridden, put back.';
+COMMENT ON COLUMN leadroute.lead_timeline.event IS 'routed, routed again, decided in the shadow (by a candidate, acted on by nobody), waiting, merged (into another lead, which replaces it), took over (another lead), changed, not routed (of a merged lead), or closed (its row went); of people: accepted, declined, responded, won, lost, reopened, reassigned, overridden, put back; of the ladder of an SLA: reminded, told, out of time, moved by its SLA.';
 COMMENT ON COLUMN leadroute.lead_timeline.decision_id IS 'The run''s id; of a closed lead its last, of an act the one that held.';
 COMMENT ON COLUMN leadroute.lead_timeline.reason_code IS 'Why; of a closed lead, why it was closed; of a declined one, the code that was given.';
 COMMENT ON COLUMN leadroute.lead_timeline.owner IS 'The owner''s reference; of an act, who had the lead.';
@@ -381,11 +383,11 @@ BEGIN
         RAISE undefined_object USING MESSAGE = format('decision %s does not exist', decision_id), HINT = 'See the column decision_id of leadroute.decisions.';
     END IF;
 
-    by_person := d.cause IN ('reassigned', 'overridden', 'undone');
+    by_person := d.cause IN ('reassigned', 'overridden', 'undone', 'sla');
     RETURN NEXT format('Decision %s: lead %s %s %s.', d.decision_id, d.lead_id,
         CASE WHEN d.mode IN ('shadow', 'observed') THEN 'would have been' ELSE 'was' END,
         CASE d.outcome
-            WHEN 'assigned' THEN CASE WHEN by_person THEN format('given to %s by a person', d.owner)
+            WHEN 'assigned' THEN CASE WHEN d.cause = 'sla' THEN format('given to %s, of pool %s', d.owner, d.pool) WHEN by_person THEN format('given to %s by a person', d.owner)
                 ELSE format('assigned to %s, %s pool %s', d.owner, CASE WHEN d.turn IS NULL THEN 'for' ELSE 'in the rotation of' END, d.pool) END
             WHEN 'pending' THEN format('kept for pool %s', d.pool)
             WHEN 'nurture' THEN 'set aside for nurturing' WHEN 'rejected' THEN 'rejected'
@@ -393,7 +395,7 @@ BEGIN
     RETURN NEXT format('When and how: %s UTC, by version %s of policy %s, on %s%s.', to_char(d.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
         d.policy_version, d.policy,
         CASE d.cause WHEN 'insert' THEN 'insertion' WHEN 'update' THEN 'a change of the lead' WHEN 'pending' THEN 'catching up' WHEN 'declined' THEN 'being declined'
-            WHEN 'merge' THEN 'a merge of leads' WHEN 'offboarded' THEN 'the leaving of its owner' WHEN 'rerouted' THEN 'request, with others' WHEN 'overflow' THEN 'leaving the overflow' ELSE 'request' END,
+            WHEN 'merge' THEN 'a merge of leads' WHEN 'offboarded' THEN 'the leaving of its owner' WHEN 'rerouted' THEN 'request, with others' WHEN 'overflow' THEN 'leaving the overflow' WHEN 'sla' THEN 'the ladder of its SLA' ELSE 'request' END,
         CASE WHEN d.note IS NULL THEN '' ELSE format(' (%s)', d.note) END
         || CASE d.mode WHEN 'canary' THEN ', as the candidate of a canary' WHEN 'shadow' THEN ', as a candidate in the shadow: nothing acted on it'
                        WHEN 'observed' THEN ', beside another router: nothing acted on it' ELSE '' END);
@@ -401,6 +403,8 @@ BEGIN
         WHEN 'reassigned' THEN 'Why: a person gave it to another owner; no step ran.'
         WHEN 'overridden' THEN 'Why: a person overrode the decision before; no step ran.'
         WHEN 'undone' THEN 'Why: a person put back what a batch had moved; no step ran.'
+        WHEN 'sla_reassigned' THEN format('Why: it was not seen to in time, and the ladder of rule %s gave it to somebody else; no step ran.', quote_literal(d.rule))
+        WHEN 'sla_escalated' THEN format('Why: it was not seen to in time, and the ladder of its SLA gave it to pool %s; no step ran.', d.pool)
         WHEN 'rule_matched' THEN format('Why: rule %s holds: %s', quote_literal(d.rule), d.condition)
         WHEN 'merged' THEN 'Why: it had no owner, and took over that of a lead that was merged into it. The steps are those of the decision before.'
         WHEN 'invalid_contact' THEN 'Why: it cannot be reached: no usable e-mail address or phone number.'

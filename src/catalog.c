@@ -59,6 +59,10 @@ static const char *const table_names[LR_N_TABLES] = {
 	[LR_TABLE_TASKS] = "tasks",
 	[LR_TABLE_ROUTING_PAUSES] = "routing_pauses",
 	[LR_TABLE_DATABASE_IDENTITIES] = "database_identities",
+	[LR_TABLE_EVENT_ARRIVALS] = "event_arrivals",
+	[LR_TABLE_EVENT_CONSUMERS] = "event_consumers",
+	[LR_TABLE_EVENT_SUBSCRIPTIONS] = "event_subscriptions",
+	[LR_TABLE_SLA_CLOCKS] = "sla_clocks",
 };
 
 bool		lr_configuration_changing = false;
@@ -102,6 +106,7 @@ lr_catalog(void)
 	found.run_ids = find_relation("run_ids");
 	found.pool_state_ids = find_relation("pool_state_ids");
 	found.lead_ids = find_relation("lead_ids");
+	found.event_ids = find_relation("event_ids");
 	found.lead_keys_pkey = find_relation("lead_keys_pkey");
 	found.lead_states_pkey = find_relation("lead_states_pkey");
 	found.firmographics_pkey = find_relation("firmographics_pkey");

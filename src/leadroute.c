@@ -30,6 +30,8 @@ _PG_init(void)
 	lr_readings_init();
 	lr_counters_init();
 	lr_workers_init();
+	lr_events_init();
+	lr_slas_init();
 	MarkGUCPrefixReserved("leadroute");
 }
 

@@ -153,6 +153,10 @@ typedef enum LrTable
 	LR_TABLE_TASKS,
 	LR_TABLE_ROUTING_PAUSES,
 	LR_TABLE_DATABASE_IDENTITIES,
+	LR_TABLE_EVENT_ARRIVALS,
+	LR_TABLE_EVENT_CONSUMERS,
+	LR_TABLE_EVENT_SUBSCRIPTIONS,
+	LR_TABLE_SLA_CLOCKS,
 	LR_N_TABLES
 } LrTable;
 
@@ -164,6 +168,7 @@ typedef struct LrCatalog
 	Oid			run_ids;
 	Oid			pool_state_ids;
 	Oid			lead_ids;
+	Oid			event_ids;
 	Oid			lead_keys_pkey;
 	Oid			lead_states_pkey;
 	Oid			firmographics_pkey;
@@ -239,6 +244,15 @@ typedef enum LrPlan
 	LR_PLAN_DONE_TASKS,
 	LR_PLAN_STORE_DONE,
 	LR_PLAN_CLAIM,
+	LR_PLAN_WAITING_EVENTS,
+	LR_PLAN_EMIT_EVENT,
+	LR_PLAN_START_CLOCK,
+	LR_PLAN_CLOCK,
+	LR_PLAN_STOP_CLOCK,
+	LR_PLAN_WAITING_CLOCK,
+	LR_PLAN_WRITE_CLOCK,
+	LR_PLAN_DUE_CLOCK,
+	LR_PLAN_TELL_SLA,
 	LR_N_PLANS
 } LrPlan;
 

@@ -16,6 +16,7 @@
 #include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
+#include "workers/workers.h"
 
 /* Ids that one statement closes at a time. */
 #define CLOSE_CHUNK 10000
@@ -236,6 +237,7 @@ close_leads(const LrSource *source, const int64 *lead_ids, int n)
 	if (source->keyed)
 		lr_sql("DELETE FROM leadroute.lead_keys WHERE lead_id = ANY ($1) AND source_id = $3", false, 3, types, values, NULL);
 	lr_sql_end(&identity);
+	lr_events_of_removed(lead_ids, n);
 }
 
 /* Closes the states of leads whose rows a TRUNCATE removed: of the table, or of the one partition. */

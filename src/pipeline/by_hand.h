@@ -68,8 +68,10 @@ typedef enum LrOverCap
 typedef struct LrGift
 {
 	LrOutcome	outcome;
-	int			owner_id;		/* 0 unless assigned */
+	int			owner_id;		/* 0 unless assigned; 0 with assigned: whoever of the pool can take it, but for who has it */
 	int			pool_id;		/* 0: none */
+	int			rule_no;		/* where somebody is chosen by the terms of a rule: which */
+	LrTerms    *terms;			/* NULL: of none */
 	char		cause;			/* as in leadroute.entries */
 	const char *reason_code;
 	const char *note;
@@ -96,7 +98,7 @@ extern void lr_names_of(int owner_id, int pool_id, char **owner, char **pool);
 /* draw.c */
 extern void lr_draw_for_owner(int owner_id, int64 max);
 
-/* by_hand_give.c */
+/* by_hand_give.c: lr_give_lead() returns 0 where nobody of the pool can take the lead, or a cap leaves no room */
 extern int64 lr_give_lead(const LrLeadState *state, const LrGift *gift);
 
 #endif

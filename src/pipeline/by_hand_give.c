@@ -20,6 +20,8 @@ PG_FUNCTION_INFO_V1(leadroute_override_decision);
 static LrOutcome outcome_of_argument(Oid outcome);
 static int64 lead_of_decision(int64 run_id);
 static bool take_place(const LrRun *run, const LrLeadState *state, const LrGift *gift);
+static bool choose_owner(LrRun *run, const LrLeadState *state, const LrGift *gift);
+static LrState counted_before(const LrLeadState *state);
 static LrSource *source_of(int source_id);
 static int	version_that_decided(const LrLeadState *state);
 
@@ -186,7 +188,7 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 	run->load = state->load ? state->load : lr_tier_load(state->tier, state->tier ? (int) strlen(state->tier) : 0);
 	run->expected_value = state->expected_value;
 	run->response_due_at = state->responded_at || gift->outcome != LR_ASSIGNED ? 0 : state->response_due_at;
-	if (take_place(run, state, gift))
+	if (gift->outcome == LR_ASSIGNED && gift->owner_id == 0 ? choose_owner(run, state, gift) : take_place(run, state, gift))
 	{
 		lr_record_batch(&recorder, &batch);
 		run_id = run->run_id;
@@ -205,8 +207,7 @@ lr_give_lead(const LrLeadState *state, const LrGift *gift)
 static bool
 take_place(const LrRun *run, const LrLeadState *state, const LrGift *gift)
 {
-	LrState		before = {.owner_id = state->owner_id,.pool_id = state->pool_id,.since = state->since,.assigned = state->outcome == LR_ASSIGNED && state->owner_id,
-		.open = !state->gone && state->finished_at == 0,.load = state->load,.expected_value = state->expected_value == PG_INT64_MIN ? 0 : state->expected_value};
+	LrState		before = counted_before(state);
 	LrCap		full;
 	int64		count;
 
@@ -224,6 +225,42 @@ take_place(const LrRun *run, const LrLeadState *state, const LrGift *gift)
 						  full.per == LR_PER_OPEN ? "open at a time" : psprintf("per %s", lr_per_names[full.per]), count),
 				errhint("Name another owner, raise the cap in leadroute.caps, or use leadroute.reassign_lead() with force => true."));
 	return false;
+}
+
+/*
+ * Chooses who of a pool gets a lead, as routing does: who has it, and who declined it, is passed over. Returns false where nobody can take
+ * it; then nothing was taken.
+ */
+static bool
+choose_owner(LrRun *run, const LrLeadState *state, const LrGift *gift)
+{
+	LrRule	   *rule = palloc0(sizeof(LrRule));
+	LrState	   *before = palloc(sizeof(LrState));
+
+	rule->number = gift->rule_no;
+	rule->outcome = LR_ASSIGNED;
+	rule->pool_id = gift->pool_id;
+	rule->terms = gift->terms;
+	rule->has_terms = gift->terms != NULL;
+	run->rule = rule;
+	lr_find_declined(run->batch);
+	run->excluded = run->excluded ? repalloc(run->excluded, sizeof(int) * (run->nexcluded + 1)) : palloc(sizeof(int));
+	run->excluded[run->nexcluded++] = state->owner_id;
+	*before = counted_before(state);
+	run->counted = before->owner_id ? before : NULL;
+	lr_assign_batch(run->batch);
+	/* no rule asks for anything in another pool, and none leads there */
+	if (gift->terms == NULL)
+		run->rule = NULL;
+	return run->outcome == LR_ASSIGNED && run->owner_id != 0;
+}
+
+/* What a lead counts for who has it, until it is decided anew. */
+static LrState
+counted_before(const LrLeadState *state)
+{
+	return (LrState) {.owner_id = state->owner_id,.pool_id = state->pool_id,.since = state->since,.assigned = state->outcome == LR_ASSIGNED && state->owner_id,
+		.open = !state->gone && state->finished_at == 0,.load = state->load,.expected_value = state->expected_value == PG_INT64_MIN ? 0 : state->expected_value};
 }
 
 /* The lead's table; where it is not attached any more, just its id: nothing is read of it. */

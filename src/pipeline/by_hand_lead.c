@@ -13,6 +13,7 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "workers/workers.h"
 
 #define STATE_QUERY "SELECT s.lead_id, s.run_id, s.source_id, s.policy_version_id, s.outcome, s.owner_id, s.pool_id, s.score, s.tier, s.reason_code," \
 	" s.accepted_at, s.responded_at, s.finished_at, s.result, s.closed_at IS NOT NULL," \
@@ -186,6 +187,8 @@ lr_lead_act(const LrLeadAct *act)
 				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::pg_catalog.regrole) RETURNING act_id", lengthof(types), types, values, nulls);
 	act_id = lr_sql_int64(0, 1, 0);
 	lr_sql_end(&identity);
+	lr_event_of_act(act);
+	lr_sla_of_act(act);
 	return act_id;
 }
 
@@ -205,7 +208,7 @@ lr_find_declined(LrBatch *batch)
 	values[0] = lr_int8_array(lead_ids, batch->n);
 	lr_sql_begin(&identity);
 	n = lr_sql_kept(LR_PLAN_DECLINED,
-					"SELECT a.lead_id, array_agg(DISTINCT a.owner_id) FROM leadroute.lead_acts a WHERE a.lead_id = ANY ($1) AND a.act = 'decline'"
+					"SELECT a.lead_id, array_agg(DISTINCT a.owner_id) FROM leadroute.lead_acts a WHERE a.lead_id = ANY ($1) AND a.act IN ('decline', 'sla_reassign', 'sla_escalate')"
 					" AND NOT EXISTS (SELECT FROM leadroute.lead_acts l WHERE l.lead_id = a.lead_id AND l.act IN ('accept', 'reopen') AND l.act_id > a.act_id)"
 					" GROUP BY a.lead_id", 1, types, values, NULL);
 	for (uint64 row = 0; row < n; row++)

@@ -149,7 +149,7 @@ open_decisions(FunctionCallInfo fcinfo)
 									 " FROM leadroute.entries e JOIN leadroute.lead_states s ON s.lead_id = e.lead_id AND s.run_id = e.run_id"
 									 " WHERE e.as_of >= $2 AND e.as_of < $3 AND e.outcome <> 'pending' AND s.outcome <> 'pending'"
 									 /* what a person or a merge decided, no policy would have */
-									 " AND e.cause NOT IN ('r', 'h', 'n', 'g')"
+									 " AND e.cause NOT IN ('r', 'h', 'n', 's', 'g')"
 									 " AND e.policy_version_id IN (SELECT v.policy_version_id FROM leadroute.policy_versions v WHERE v.policy_id = $1)",
 									 3, types, values, NULL, true, 0);
 }

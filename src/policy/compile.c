@@ -24,7 +24,7 @@
 
 static const char *const document_members[] = {"leadroute", "description", "timezone", "hit_policy", "steps", "rules", "tests", "justifications", NULL};
 static const char *const rule_members[] = {"name", "priority", "when", "pool", "account_owner", "owner", "outcome", "reason", "agents", "skills", "value", "prerequisites",
-	"first_response_within", "review_below", "sla_clock", "escalate_after", "effective_from", "effective_until", "enabled", "author", "note", NULL
+	"first_response_within", "review_below", "sla_clock", "escalate_after", "sla", "effective_from", "effective_until", "enabled", "author", "note", NULL
 };
 
 static void read_header(LrCompilation *c, json_t *document);
@@ -271,6 +271,8 @@ read_rule(LrCompilation *c, json_t *json, int number)
 	read_target(c, json, rule, place);
 	rule->has_terms = rule->outcome == LR_ASSIGNED && lr_terms_any(json);
 	lr_members_read(c->members, json, rule, place);
+	if (c->pins == NULL)
+		lr_sla_check(json, c->pools, place, c->mistakes);
 	rule->when = read_condition(c->members, c->policy->scope, json, place, c->mistakes);
 	if (rule->when)
 	{

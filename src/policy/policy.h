@@ -103,6 +103,36 @@ typedef struct LrSkillTerm
 	int64		wait;			/* microseconds after which it is dropped; 0: never */
 } LrSkillTerm;
 
+/* What is done on a rung of an SLA's ladder, in the order of the names in slas.c. */
+typedef enum LrRungAction
+{
+	LR_RUNG_REMIND,
+	LR_RUNG_REASSIGN,			/* to somebody else of the lead's pool */
+	LR_RUNG_ESCALATE,			/* to somebody of the pool that is named */
+	LR_RUNG_NOTIFY,
+	LR_N_RUNGS
+} LrRungAction;
+
+#define LR_MAX_RUNGS 50
+
+typedef struct LrRung
+{
+	int64		amount;			/* of the clock's time since its start, in microseconds */
+	LrRungAction action;
+	char	   *pool;			/* or NULL */
+} LrRung;
+
+/* The clock of a rule; see slas.c. */
+typedef struct LrSla
+{
+	char		start;			/* g assigned, a accepted */
+	char		stop;			/* r responded, a accepted, c closed */
+	bool		working;		/* only the owner's working time counts */
+	int64		within;			/* microseconds */
+	int			nrungs;
+	LrRung	   *rungs;			/* ascending */
+} LrSla;
+
 typedef struct LrTerms
 {
 	int64		within;			/* microseconds until the first response; 0: as may be */
@@ -112,6 +142,7 @@ typedef struct LrTerms
 	bool		has_value;
 	double		value;
 	double		review_below;	/* confidence of the steps below which a person decides; 0: none does */
+	LrSla	   *sla;			/* NULL: no clock runs */
 } LrTerms;
 
 typedef struct LrRule
@@ -232,6 +263,11 @@ extern void lr_terms_check(json_t *rule, const char *place, LrMistakes *mistakes
 extern const LrTerms *lr_rule_terms(LrPolicy *policy, LrRule *rule);
 extern LrTerms *lr_terms_read(const LrPolicy *policy, int number);
 extern bool lr_span_read(const char *text, int64 *span);
+
+/* slas.c */
+extern bool lr_sla_any(json_t *rule);
+extern void lr_sla_check(json_t *rule, json_t *pools, const char *place, LrMistakes *mistakes);
+extern LrSla *lr_sla_read(json_t *rule);
 
 /* waits.c */
 extern bool lr_step_can_wait(const LrStep *step);

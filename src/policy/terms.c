@@ -23,8 +23,7 @@ static int64 span_of(const Interval *interval);
 bool
 lr_terms_any(json_t *rule)
 {
-	return lr_json_has(rule, "skills") || lr_json_has(rule, "first_response_within") || lr_json_has(rule, "value") ||
-		lr_json_has(rule, "review_below");
+	return lr_json_has(rule, "skills") || lr_json_has(rule, "value") || lr_json_has(rule, "review_below") || lr_sla_any(rule);
 }
 
 /* Checks the terms that members.c does not. */
@@ -81,6 +80,7 @@ lr_terms_read(const LrPolicy *policy, int number)
 		(void) lr_span_read(text, &terms->within);
 	text = json_string_value(json_object_get(json, "sla_clock"));
 	terms->working_clock = text && strcmp(text, "working") == 0;
+	terms->sla = lr_sla_read(json);
 	terms->has_value = json_is_number(json_object_get(json, "value"));
 	terms->value = json_number_value(json_object_get(json, "value"));
 	terms->review_below = json_number_value(json_object_get(json, "review_below"));

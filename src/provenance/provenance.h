@@ -133,6 +133,8 @@ typedef struct LrRecorder
 	struct LrWriter *states;
 	struct LrWriter *changed;	/* states, of leads that waited */
 	struct LrWriter *tasks;
+	struct LrWriter *events;
+	struct LrWriter *clocks;
 } LrRecorder;
 
 extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);

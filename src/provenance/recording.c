@@ -12,6 +12,7 @@
 #include "assignment/counters.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "workers/workers.h"
 #include "writer.h"
 
 /* The columns of leadroute.entries. */
@@ -95,6 +96,8 @@ lr_record_batch(LrRecorder *recorder, LrBatch *batch)
 	lr_tasks_remove(batch);
 	if (batch->policy->waits)
 		lr_tasks_write(recorder, batch);
+	lr_slas_of_batch(recorder, batch);
+	lr_events_of_batch(recorder, batch);
 	MemoryContextSwitchTo(saved);
 }
 
@@ -146,6 +149,10 @@ lr_recorder_end(LrRecorder *recorder)
 		lr_writer_close(recorder->changed);
 	if (recorder->tasks)
 		lr_writer_close(recorder->tasks);
+	if (recorder->events)
+		lr_writer_close(recorder->events);
+	if (recorder->clocks)
+		lr_writer_close(recorder->clocks);
 }
 
 /* Opens a table of the record once a statement. */
@@ -410,6 +417,7 @@ lr_record_waiting(int source_id, const int64 *lead_ids, int n, const char *reaso
 				" result = NULL, estimated_at = NULL WHERE CASE WHEN $6 THEN lead_states.closed_reason IS DISTINCT FROM 'merged'"
 				" AND (lead_states.finished_at IS NULL OR lead_states.closed_at IS NOT NULL) ELSE lead_states.closed_at IS NOT NULL END", 6, types, values, NULL);
 	lr_sql_end(&identity);
+	lr_events_of_waiting(lead_ids, n, at);
 }
 
 /* Lists those of some leads that were merged into others, whose rows changed since: nothing routes them. */

@@ -33,7 +33,7 @@ lr_entry_load(int64 run_id)
 					"SELECT e.lead_id, e.as_of, e.turn, e.source_id, e.policy_version_id, e.key_id, e.rule_no, e.pool_id, e.pool_revision_id,"
 					" e.owner_id, e.outcome, e.reason_code, e.evidence, e.score,"
 					" jsonb_build_object('engine', x.engine, 'server', x.server, 'libc', x.libc, 'collation', x.\"collation\", 'tzdata', x.tzdata,"
-					" 'encoding', x.encoding), e.choice, e.cause, e.cause IN ('r', 'h', 'n') OR (e.outcome = 'pending' AND e.reason_code = 'owner_left')"
+					" 'encoding', x.encoding), e.choice, e.cause, e.cause IN ('r', 'h', 'n', 's') OR (e.outcome = 'pending' AND e.reason_code = 'owner_left')"
 					" FROM leadroute.entries e LEFT JOIN leadroute.environments x USING (environment_id)"
 					" WHERE e.run_id = $1 ORDER BY e.entry_no DESC LIMIT 1", 1, types, values, NULL) == 0)
 		ereport(ERROR,

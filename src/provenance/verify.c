@@ -245,14 +245,36 @@ owner_on_record(int64 lead_id, const LrEntry *entry)
 	return owner_id;
 }
 
-/* What a person decided stands as it is recorded; the score is that of the decision before. */
+/*
+ * What a person decided stands as it is recorded; the score is that of the decision before. Whom the ladder of an SLA gave the lead is chosen
+ * again; by which rule stands, which has conditions that nobody looked at.
+ */
 static void
 keep_decision_of_person(LrRun *run, const LrEntry *entry)
 {
-	keep_recorded_target(run, entry);
-	run->owner_id = entry->owner_id;
+	if (entry->cause == 's')
+	{
+		run->ended = true;
+		run->outcome = LR_ASSIGNED;
+		run->reason = entry->reason_code;
+		run->pool_id = entry->pool_id;
+		if (entry->rule_no >= 0)
+		{
+			run->rule = palloc0(sizeof(LrRule));
+			run->rule->number = entry->rule_no;
+			run->rule->has_terms = true;
+			run->rule->terms = lr_terms_read(run->batch->policy, entry->rule_no);
+		}
+	}
+	else
+	{
+		keep_recorded_target(run, entry);
+		run->owner_id = entry->owner_id;
+	}
 	if (!isnan(entry->score))
 		lr_run_set(run, LR_SCORE, Int32GetDatum((int32) entry->score));
+	if (entry->cause == 's')
+		repeat_assignment(run, entry);
 }
 
 static void

@@ -39,10 +39,13 @@ static const Duty duties[] = {
 	{"firing timers of tasks", "leadroute.fire_task_timers(integer)", "SELECT leadroute.fire_task_timers($1)",
 	"SELECT leadroute.next_task_timer($1)", 0},
 	{"firing timers of SLAs", "leadroute.fire_sla_timers(integer)", "SELECT leadroute.fire_sla_timers($1)",
-	"SELECT min(due_at) FROM leadroute.sla_clocks WHERE due_at > $1", 0},
+	"SELECT min(next_at) FROM leadroute.sla_clocks WHERE next_at > $1", 0},
 	{"entering activations", "leadroute.enter_activations()", "SELECT leadroute.enter_activations()",
 	"SELECT min(scheduled_at) FROM leadroute.policies WHERE scheduled_at > $1", 0},
+	{"giving events their positions", "leadroute.number_events(integer)", "SELECT leadroute.number_events($1)",
+	"SELECT CASE WHEN EXISTS (SELECT FROM leadroute.event_arrivals) THEN clock_timestamp() END", 0},
 	{"drawing overflows", "leadroute.draw_overflow(text, integer)", "SELECT leadroute.draw_overflow(NULL, $1)", NULL, 60},
+	{"looking for what is stuck", "leadroute.fire_event_checks(integer)", "SELECT leadroute.fire_event_checks($1)", NULL, 60},
 	{"checking trials", "leadroute.check_trials()", "SELECT leadroute.check_trials()", NULL, 60},
 	{"making partitions", "leadroute.make_partitions_ahead(integer)", "SELECT leadroute.make_partitions_ahead()", NULL, 6 * 3600}
 };

@@ -29,4 +29,20 @@ extern void lr_work_leave(void);
 extern bool lr_work_failed(int sqlstate);
 extern void lr_work_report_failed(void);
 
+/* events.c */
+struct LrBatch;
+struct LrRecorder;
+struct LrLeadAct;
+
+extern void lr_events_init(void);
+extern void lr_events_of_batch(struct LrRecorder *recorder, struct LrBatch *batch);
+extern void lr_events_of_waiting(const int64 *lead_ids, int n, TimestampTz at);
+extern void lr_events_of_removed(const int64 *lead_ids, int n);
+extern void lr_event_of_act(const struct LrLeadAct *act);
+
+/* sla.c */
+extern void lr_slas_init(void);
+extern void lr_slas_of_batch(struct LrRecorder *recorder, struct LrBatch *batch);
+extern void lr_sla_of_act(const struct LrLeadAct *act);
+
 #endif

@@ -64,6 +64,8 @@ y@acme.example
 	offboard_owner => [ q{SELECT leadroute.offboard_owner('anna', 'x')} ],
 	reroute_leads => [ q{SELECT leadroute.reroute_leads('true')}, q{SELECT leadroute.reroute_leads('true', reason => 'x', dry_run => false)} ],
 	undo_reroute => [ q{SELECT leadroute.undo_reroute(1, 'x')} ],
+	event_wanted => [ q{SELECT leadroute.event_wanted('lead.assigned')}, q{SELECT leadroute.fire_event_checks()} ],
+	fire_sla_clocks => [ q{SELECT leadroute.fire_sla_clocks('{1}')} ],
 	attached_rows => [ q{SELECT * FROM leadroute.attached_rows('leads')}, q{SELECT * FROM leadroute.unrouted_leads}, q{SELECT * FROM leadroute.reconcile()} ],
 	key_of => [ q{SELECT leadroute.key_of('leads', l.lead_id) FROM leads l} ],
 	owner_working => [ q{SELECT leadroute.owner_working('anna')} ],
