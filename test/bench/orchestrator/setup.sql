@@ -18,12 +18,12 @@ SELECT leadroute.activate_policy(p) FROM unnest('{outside,inside,clocked}'::text
 CREATE TABLE outside (id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), source text);
 CREATE TABLE inside (LIKE outside INCLUDING ALL);
 CREATE TABLE clocked (LIKE outside INCLUDING ALL);
-SELECT leadroute.attach_table(p, policy => p) FROM unnest('{outside,inside,clocked}'::text[]) AS p \g /dev/null
+SELECT leadroute.attach_table(p, classes => '{"source": "plain"}', policy => p) FROM unnest('{outside,inside,clocked}'::text[]) AS p \g /dev/null
 
 -- The policy of the other lines, and the same with a step more, in front of assignOwner, that nobody does while it is measured.
-SELECT leadroute.publish_policy('stepped', jsonb_set(document, '{steps}', jsonb_path_query_array(document, '$.steps[0 to 3]')
-    || '{"capability": "estimateBudget", "mode": "external", "agent": "noop@1"}'::jsonb || (document #> '{steps,4}')), 'bench')
-FROM leadroute.policy_versions WHERE policy = 'bench' \g /dev/null
+SELECT leadroute.publish_policy('stepped', jsonb_set(d, '{steps}', jsonb_path_query_array(d, '$.steps[0 to 3]')
+    || '{"capability": "estimateBudget", "mode": "external", "agent": "noop@1"}'::jsonb || (d #> '{steps,4}')), 'bench')
+FROM leadroute.policy_document('bench', 1) AS d \g /dev/null
 SELECT leadroute.activate_policy('stepped') \g /dev/null
 SELECT leadroute.create_leads_table('leads_stepped', 'stepped') \g /dev/null
 
