@@ -180,7 +180,7 @@ COMMENT ON FUNCTION leadroute.retry_wait(bigint, integer, integer, interval, dou
 CREATE FUNCTION leadroute.settle_failures(run_ids bigint[], step_nos integer[], errors text[], retryable boolean[], begun boolean, counted boolean[] DEFAULT NULL)
     RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, action text, error text, again boolean, counts boolean, agent_id integer, agent text, attempts jsonb,
                    external boolean)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
 AS $$
 DECLARE
@@ -275,7 +275,7 @@ COMMENT ON FUNCTION leadroute.task_attempts_failed(bigint[], integer[], text[], 
 CREATE FUNCTION leadroute.lock_work(max integer)
     RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, policy_version_id integer, agent_id integer, attempt integer, fallback boolean,
                    start_to_close interval, history jsonb)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
 AS $$
 DECLARE
@@ -322,7 +322,7 @@ COMMENT ON FUNCTION leadroute.lock_work(integer) IS
 
 CREATE FUNCTION leadroute.due_tasks(most integer, lowest bigint, moment timestamptz)
     RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, state "char", error text, begun boolean, again boolean, external boolean)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off SET enable_sort = off
 AS $$
 BEGIN
@@ -346,7 +346,7 @@ COMMENT ON FUNCTION leadroute.due_tasks(integer, bigint, timestamptz) IS
     'Locks the tasks for which something is due at a moment, and the states of their leads; passes over what others have in hand. lowest: where to look from. Returns what a time-out of each would be. Part of fire_task_timers().';
 
 CREATE FUNCTION leadroute.broken_tasks(most integer, moment timestamptz) RETURNS TABLE (run_id bigint, step_no integer)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
 AS $$
 BEGIN
@@ -440,7 +440,7 @@ COMMENT ON FUNCTION leadroute.fire_task_timers(integer) IS
     'Does what is due: queues tasks that wait to be tried again, takes tasks away whose lease, heartbeat or time is over, ends holds, and gives tasks of agents whose circuit breaker is open to their fallback. Passes over what others have in hand. max: at most so many. Returns how many there were. Schedulers call it, each time in a transaction of its own.';
 
 CREATE FUNCTION leadroute.next_task_timer(after timestamptz) RETURNS timestamptz
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
 DECLARE
     soon timestamptz := clock_timestamp() + interval '1 second';

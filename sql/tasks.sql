@@ -44,7 +44,7 @@ COMMENT ON FUNCTION leadroute.keep_floor() IS 'Trigger of task_queues: makes the
 CREATE TRIGGER keep_floor AFTER INSERT ON leadroute.task_queues FOR EACH ROW EXECUTE FUNCTION leadroute.keep_floor();
 
 CREATE FUNCTION leadroute.first_task(queue integer, lowest bigint) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 AS $$
 DECLARE
     moment timestamptz := clock_timestamp();
@@ -113,7 +113,7 @@ COMMENT ON FUNCTION leadroute.raise_floor(integer, timestamptz) IS
 
 CREATE FUNCTION leadroute.ready_queues(for_executors boolean, for_agent_id integer, wanted text[])
     RETURNS TABLE (queue_id integer, name text, agent_id integer, head bigint, raised_at timestamptz)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     seed bigint := (random() * 9007199254740991)::bigint;
@@ -159,7 +159,7 @@ COMMENT ON FUNCTION leadroute.ready_queues(boolean, integer, text[]) IS
 CREATE FUNCTION leadroute.claim_queue(queue integer, lowest bigint, most integer, lease interval, by_holder text, counted_for integer)
     RETURNS TABLE (run_id bigint, step_no integer, token bigint, capability text, attempt integer, lead_id bigint, inputs jsonb, traceparent text,
                    deadline timestamptz, heartbeat interval)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
@@ -311,7 +311,7 @@ END $$;
 COMMENT ON FUNCTION leadroute.split_tasks(text[], bigint[]) IS 'Returns the runs and steps of tasks. tokens: only counted. Part of the protocol. Raises 22023.';
 
 CREATE FUNCTION leadroute.lock_claimed(run_ids bigint[], step_nos integer[], tokens bigint[]) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
 AS $$
 BEGIN

@@ -69,6 +69,8 @@ lr_by_index_enter(void)
 {
 	int			nest = NewGUCNestLevel();
 
+	/* what has no index looks dear then, and would be compiled each time */
+	set("jit", "off");
 	set("enable_seqscan", "off");
 	set("enable_bitmapscan", "off");
 	set("enable_hashjoin", "off");

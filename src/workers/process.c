@@ -180,7 +180,7 @@ pin_settings(void)
 	static const char *const pinned[][2] = {
 		{"search_path", "pg_catalog, pg_temp"}, {"statement_timeout", "0"}, {"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"}, {"default_transaction_deferrable", "off"},
-		{"row_security", "on"}, {"session_replication_role", "origin"}, {"leadroute.on_error", "record"}
+		{"row_security", "on"}, {"session_replication_role", "origin"}, {"leadroute.on_error", "record"}, {"jit", "off"}
 	};
 
 	for (int i = 0; i < (int) lengthof(pinned); i++)
