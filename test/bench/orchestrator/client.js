@@ -34,10 +34,13 @@ const sides = {
     const claim = { name: 'claim', text: 'SELECT * FROM leadroute.claim_tasks($1, max => $2)', values: ['noop@1', batch] }
     return {
       fetch: async () => (await client.query(claim)).rows,
-      complete: (tasks) => client.query({
-        name: 'complete', text: 'SELECT leadroute.complete_tasks($1, $2, $3)',
-        values: [tasks.map((t) => t.task), tasks.map((t) => t.token), tasks.map(() => '{}')]
-      }),
+      complete: async (tasks) => {
+        const { rows } = await client.query({
+          name: 'complete', text: 'SELECT * FROM leadroute.complete_tasks($1, $2, $3) WHERE refused IS NOT NULL',
+          values: [tasks.map((t) => t.task), tasks.map((t) => t.token), tasks.map(() => '{}')]
+        })
+        if (rows.length > 0) throw new Error(`${side}: ${rows[0].task} was refused`)
+      },
       end: () => client.end()
     }
   }, loops),
