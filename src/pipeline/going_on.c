@@ -11,6 +11,7 @@
 #include "pipeline/pipeline.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "assignment/assignment.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -22,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(leadroute_continue_runs);
 
@@ -136,7 +138,11 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	saved = MemoryContextSwitchTo(batch.memory);
 	for (int i = 0; i < n; i++)
 		lead_ids[i] = waiting[i].lead_id;
+	/* as they are behind the lock on their states, and as this transaction left them: we may be in the trigger of an UPDATE */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	lr_leads_fetch(source, lead_ids, n, rows);
+	PopActiveSnapshot();
 	/* a row that is gone takes its state along, unless somebody switched our triggers off: then the run waits for reconcile() */
 	for (int i = 0; i < n; i++)
 	{
