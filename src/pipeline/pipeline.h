@@ -217,6 +217,7 @@ extern void lr_tasks_remove(const LrBatch *batch);
 
 /* pause.c */
 extern bool lr_paused(const LrRun *run);
+extern void lr_keep_results(LrRun *run);
 
 /* going_on.c: runs that waited go on */
 typedef struct LrContinuation
