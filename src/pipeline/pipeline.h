@@ -217,7 +217,6 @@ extern void lr_tasks_remove(const LrBatch *batch);
 
 /* pause.c */
 extern bool lr_paused(const LrRun *run);
-extern void lr_keep_results(LrRun *run);
 
 /* going_on.c: runs that waited go on */
 typedef struct LrContinuation
@@ -265,6 +264,7 @@ typedef struct LrGoingOn
 	void	   *argument;
 } LrGoingOn;
 
+extern void lr_keep_results(LrRun *run);
 extern int64 lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how);
 extern void lr_runs_execute(LrContinuation *items, int n, LrExecution *execution);
 extern bool lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item);
