@@ -14,7 +14,7 @@ CREATE VIEW leadroute.routing_metrics AS
     FROM leadroute.entries e
     JOIN leadroute.policy_versions v USING (policy_version_id)
     JOIN leadroute.policies y USING (policy_id)
-    WHERE e.mode <> 's'
+    WHERE e.mode <> 's' AND (e.outcome <> 'pending' OR e.reason_code = 'overflow')
     GROUP BY 1, 2, 3;
 COMMENT ON VIEW leadroute.routing_metrics IS 'Decisions by minute and policy version: how many, with which outcomes, and the time a lead took, in microseconds. Shadows are left out: see trial_comparison. Reads the whole record, whatever minute is asked for.';
 COMMENT ON COLUMN leadroute.routing_metrics.minute IS 'Of as_of.';

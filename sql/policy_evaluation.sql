@@ -195,6 +195,7 @@ BEGIN
             SELECT e.policy_version_id, e.rule_no, count(*) AS n, max(e.as_of) AS last
             FROM leadroute.entries e
             WHERE e.as_of >= now() - make_interval(days => days) AND e.rule_no IS NOT NULL AND e.mode <> 's'
+              AND (e.outcome <> 'pending' OR e.reason_code = 'overflow')
               AND e.policy_version_id IN (SELECT v.policy_version_id FROM leadroute.policy_versions v
                                           WHERE v.policy_id = (SELECT w.policy_id FROM leadroute.policy_versions w WHERE w.policy_version_id = id))
             GROUP BY 1, 2

@@ -175,11 +175,11 @@ AS $$
     WITH latest AS (
         SELECT DISTINCT ON (e.lead_id, e.mode IN ('c', 's')) e.*
         FROM leadroute.entries e
-        WHERE e.trial_id = trial_leads.trial_id AND e.as_of >= (SELECT t.started_at FROM leadroute.policy_trials t WHERE t.trial_id = trial_leads.trial_id)
+        WHERE e.trial_id = trial_leads.trial_id AND (e.outcome <> 'pending' OR e.reason_code = 'overflow') AND e.as_of >= (SELECT t.started_at FROM leadroute.policy_trials t WHERE t.trial_id = trial_leads.trial_id)
         ORDER BY e.lead_id, e.mode IN ('c', 's'), e.as_of DESC, e.run_id DESC
     ), observed AS (
         SELECT DISTINCT ON (e.lead_id) e.* FROM leadroute.entries e
-        WHERE e.source_id = trial_leads.source_id AND e.mode = 'o' ORDER BY e.lead_id, e.as_of DESC, e.run_id DESC
+        WHERE e.source_id = trial_leads.source_id AND e.mode = 'o' AND (e.outcome <> 'pending' OR e.reason_code = 'overflow') ORDER BY e.lead_id, e.as_of DESC, e.run_id DESC
     ), lead_rows AS MATERIALIZED (
         SELECT r.lead_id, r.baseline_owner,
                EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.relation AND a.attname = t.baseline_owner AND NOT a.attisdropped) AS compared

@@ -272,7 +272,8 @@ COMMENT ON COLUMN leadroute.lead_acts.act IS 'Of people: accept, decline, respon
 COMMENT ON COLUMN leadroute.lead_acts.reason IS 'The reason that was given: of decline a code, of close won or lost, of a ladder the rung, otherwise words without personal data; null for none.';
 
 CREATE VIEW leadroute.lead_timeline AS
-    SELECT e.lead_id, e.as_of AS at, CASE WHEN e.mode = 's' THEN 'decided in the shadow' WHEN e.supersedes IS NULL THEN 'routed'
+    SELECT e.lead_id, e.as_of AS at, CASE WHEN e.mode = 's' THEN 'decided in the shadow' WHEN e.outcome = 'pending' AND e.reason_code <> 'overflow' THEN 'waiting'
+               WHEN e.supersedes IS NULL AND e.cause NOT IN ('r', 'h', 'n') THEN 'routed'
                WHEN e.cause = 'r' THEN 'reassigned' WHEN e.cause = 'h' THEN 'overridden' WHEN e.cause = 'n' THEN 'put back' WHEN e.cause = 's' THEN 'moved by its SLA' ELSE 'routed again' END AS event, e.run_id AS decision_id,
            e.outcome, e.reason_code, o.reference AS owner, e.routed_by::text AS by_user, e.note, CASE e.mode WHEN 'r' THEN 'routed' WHEN 'c' THEN 'canary' WHEN 's' THEN 'shadow' WHEN 'o' THEN 'observed' END AS mode
     FROM leadroute.entries e LEFT JOIN leadroute.owners o USING (owner_id)
@@ -287,7 +288,7 @@ CREATE VIEW leadroute.lead_timeline AS
     WHERE e.event <> 'changed, not routed' OR m.changed_at IS NOT NULL
     UNION ALL
     SELECT s.lead_id, s.since, 'waiting', NULL, s.outcome, s.reason_code, NULL, s.changed_by::text, NULL, NULL
-    FROM leadroute.lead_states s WHERE s.outcome = 'pending' AND s.reason_code <> 'overflow'
+    FROM leadroute.lead_states s WHERE s.outcome = 'pending' AND s.reason_code <> ALL ('{overflow,waiting,review,paused}')
     UNION ALL
     SELECT a.lead_id, a.at, CASE a.act WHEN 'accept' THEN 'accepted' WHEN 'decline' THEN 'declined' WHEN 'respond' THEN 'responded' WHEN 'close' THEN a.reason
                WHEN 'remind' THEN 'reminded' WHEN 'notify' THEN 'told' WHEN 'breach' THEN 'out of time' ELSE 'reopened' END,

@@ -78,7 +78,8 @@ lr_trial_tally(LrTrial *trial, const LrBatch *batch)
 		return;
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (batch->runs[i].unchanged)
+		/* who waits has not been decided */
+		if (batch->runs[i].unchanged || (batch->runs[i].outcome == LR_PENDING && strcmp(batch->runs[i].reason, "overflow") != 0))
 			continue;
 		outcomes[batch->runs[i].outcome]++;
 		leads++;
