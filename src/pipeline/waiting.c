@@ -31,6 +31,7 @@ static void begin_at_once(LrStep *step, LrRun *run);
 static bool region_allowed(const LrStep *step, const LrAgent *agent, const List *allowed);
 static bool regions_of(LrStep *step, LrRun *run, List **allowed);
 static bool is_plain(const LrStep *step, const LrSource *source);
+static int64 next_place(TimestampTz moment);
 static void write_task(LrWriter *writer, LrStep *step, const LrRun *run, bool plain, int *notice);
 
 /* ---- while a batch goes through its steps ---- */
@@ -386,6 +387,19 @@ put(TupleTableSlot *slot, int column, Datum value)
 	slot->tts_isnull[column] = false;
 }
 
+/*
+ * Takes a place for a task: the moment, or, for the many of one statement, a microsecond after the one before. So places tell what was
+ * taken already from what is still there, also where a transaction that is open elsewhere keeps the dead entries of the index.
+ */
+static int64
+next_place(TimestampTz moment)
+{
+	static int64 last = 0;
+
+	last = last < moment || last - moment > USECS_PER_HOUR ? moment : last + 1;
+	return last;
+}
+
 static void
 write_task(LrWriter *writer, LrStep *step, const LrRun *run, bool plain, int *notice)
 {
@@ -397,7 +411,7 @@ write_task(LrWriter *writer, LrStep *step, const LrRun *run, bool plain, int *no
 
 	put(slot, TASK_RUN_ID, Int64GetDatum(run->run_id));
 	put(slot, TASK_LEAD_ID, Int64GetDatum(run->lead_id));
-	put(slot, TASK_PLACE, Int64GetDatum(batch->as_of));
+	put(slot, TASK_PLACE, Int64GetDatum(next_place(batch->as_of)));
 	put(slot, TASK_SCHEDULED_AT, TimestampTzGetDatum(batch->as_of));
 	put(slot, TASK_POLICY_VERSION_ID, Int32GetDatum(batch->policy->version_id));
 	put(slot, TASK_STEP_NO, Int16GetDatum(step->number + 1));
