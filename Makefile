@@ -26,7 +26,7 @@ SHLIB_LINK = -ljansson -lidn2 -lcrypto
 SQL_PARTS = sql/header.sql sql/intake.sql sql/registry.sql sql/policy.sql sql/scoring.sql sql/agents.sql \
 	sql/assignment.sql sql/calendars.sql sql/accounts.sql sql/counters.sql sql/provenance.sql sql/workers.sql sql/choosing.sql \
 	sql/pipeline.sql sql/pauses.sql sql/tasks.sql sql/breakers.sql sql/task_views.sql sql/persons.sql \
-	sql/afterwards.sql sql/events.sql sql/slas.sql sql/observe.sql sql/policy_evaluation.sql sql/policy_trials.sql \
+	sql/afterwards.sql sql/events.sql sql/event_checks.sql sql/slas.sql sql/observe.sql sql/policy_evaluation.sql sql/policy_trials.sql \
 	sql/policy_analysis.sql sql/policy_differences.sql sql/policy_drafts.sql sql/worker_status.sql sql/grants.sql
 SQL_SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 

@@ -40,8 +40,10 @@ extern void lr_events_of_waiting(const int64 *lead_ids, int n, TimestampTz at);
 extern void lr_events_of_removed(const int64 *lead_ids, int n);
 extern void lr_event_of_act(const struct LrLeadAct *act);
 
-/* sla.c */
+/* sla_ladder.c */
 extern void lr_slas_init(void);
+
+/* sla.c */
 extern void lr_slas_of_batch(struct LrRecorder *recorder, struct LrBatch *batch);
 extern void lr_sla_of_act(const struct LrLeadAct *act);
 
