@@ -105,7 +105,7 @@ COMMENT ON FUNCTION leadroute.fire_sla_clocks(bigint[]) IS
     'Does what is due of the clocks of some leads, in the order of their ids; the caller has locked their states. Returns how many rungs and ends that were. Part of fire_sla_timers().';
 
 CREATE FUNCTION leadroute.fire_sla_timers(max integer DEFAULT 100) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$
 DECLARE
     moment timestamptz := clock_timestamp();
