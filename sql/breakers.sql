@@ -287,6 +287,9 @@ DECLARE
     got integer;
 BEGIN
     LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
+    -- Agents that are limited are locked by claim_room(), here in one order.
+    PERFORM FROM leadroute.agents x WHERE x.agent_id = ANY (ARRAY(SELECT s.agent_id FROM leadroute.agent_states s WHERE s.breaker <> 'closed'))
+        AND x.kind = 'sql' ORDER BY x.agent_id FOR NO KEY UPDATE;
     FOR q IN SELECT r.*, ceil(lock_work.max / count(*) FILTER (WHERE r.is_first) OVER ()::real)::integer AS quota
              FROM (SELECT x.*, x.name IS DISTINCT FROM lag(x.name) OVER (ORDER BY x.n) AS is_first
                    FROM (SELECT y.*, row_number() OVER () AS n FROM leadroute.ready_queues(true, NULL, NULL) y) x) r ORDER BY r.n

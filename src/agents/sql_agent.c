@@ -27,7 +27,7 @@ typedef struct Call
 	LrRun	   *run;
 	FmgrInfo   *function;
 	Datum		result;
-	bool		isnull;
+	const char *place;			/* of a failure that is not the function's own; or NULL */
 } Call;
 
 static void call(void *argument);
@@ -47,12 +47,11 @@ lr_sql_agent_run(LrStep *step, LrRun *run)
 bool
 lr_sql_agent_try(LrStep *step, LrAgent *agent, LrRun *run, int *sqlstate, const char **place)
 {
-	Call		work = {.step = step,.agent = agent,.run = run,.isnull = true};
+	Call		work = {.step = step,.agent = agent,.run = run};
 	FmgrInfo	again;
 	bool		running = agent->running;
 	volatile bool done = false;
 
-	*place = NULL;
 	/* a function of language SQL keeps its state where it was looked up: one that comes back to itself needs another place */
 	if (agent->running)
 		fmgr_info_cxt(agent->function.fn_oid, &again, CurrentMemoryContext);
@@ -67,14 +66,9 @@ lr_sql_agent_try(LrStep *step, LrAgent *agent, LrRun *run, int *sqlstate, const 
 		agent->running = running;
 	}
 	PG_END_TRY();
+	*place = work.place;
 	if (!done)
 		return false;
-	if (work.isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(work.result)))
-	{
-		*sqlstate = ERRCODE_INVALID_PARAMETER_VALUE;
-		*place = "output_not_an_object";
-		return false;
-	}
 	lr_run_set(run, step->first_fact, work.result);
 	return true;
 }
@@ -101,8 +95,14 @@ call(void *argument)
 	pgstat_init_function_usage(fcinfo, &usage);
 	work->result = FunctionCallInvoke(fcinfo);
 	pgstat_end_function_usage(&usage, true);
-	work->isnull = fcinfo->isnull;
 	/* what the function set for the session goes with it */
 	AtEOXact_GUC(false, nest);
 	SetUserIdAndSecContext(identity.user, identity.context);
+	if (!fcinfo->isnull && JB_ROOT_IS_OBJECT(DatumGetJsonbP(work->result)))
+		return;
+	/* what it wrote goes with it, as with any failure: it may be called again */
+	work->place = "output_not_an_object";
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("an agent gave no object"));
 }

@@ -11,6 +11,7 @@
 #include "intake/intake.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -20,6 +21,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 /* Rows that are read at a time. */
@@ -176,6 +178,8 @@ lr_leads_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *
 	int			nkeys = 0;
 
 	memset(rows, 0, sizeof(HeapTuple) * n);
+	/* as they are now: a worker's transaction began before what it found in it was committed, and a statement before it got a lock */
+	PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
 	lr_keys_of_leads(source, lead_ids, n, keys);
 	for (int i = 0; i < n; i++)
 	{
@@ -186,7 +190,10 @@ lr_leads_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *
 	for (int i = 0; i < nkeys; i++)
 		keys[i] = wanted[i].key;
 	if (nkeys == 0)
+	{
+		PopActiveSnapshot();
 		return;
+	}
 	slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
 	scan = lr_rows_begin_keys(source, keys, nkeys, false);
 	while (lr_rows_next(scan, slot))
@@ -204,6 +211,7 @@ lr_leads_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *
 	}
 	lr_rows_end(scan);
 	ExecDropSingleTupleTableSlot(slot);
+	PopActiveSnapshot();
 }
 
 static int

@@ -34,6 +34,7 @@ static LrContinuation *item_of(const LrRun *run, const LrStep *step);
 static void give_result(LrStep *step, LrRun *run, LrContinuation *item);
 static bool inputs_changed(const LrStep *step, const LrRun *run);
 static bool stays_as_it_is(const LrRun *run);
+static void keep_asked(const LrRun *run);
 static void remove_asked(const LrBatch *batch);
 static void tally(const LrSource *source, const LrBatch *batch);
 
@@ -154,6 +155,7 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 		batch.runs[i].repeats = stays_as_it_is(&batch.runs[i]);
 		batch.runs[i].unchanged = batch.runs[i].repeats && batch.runs[i].outcome == LR_PENDING &&
 			strcmp(batch.runs[i].reason, batch.runs[i].continued->waiting->reason) == 0;
+		keep_asked(&batch.runs[i]);
 	}
 	lr_assign_batch(&batch);
 	remove_asked(&batch);
@@ -306,6 +308,21 @@ stays_as_it_is(const LrRun *run)
 	const char *own = lr_evidence_stable(VARDATA(own_evidence), VARSIZE(own_evidence) - VARHDRSZ, &own_length);
 
 	return own_length == before->stable_length && memcmp(own, before->stable, own_length) == 0;
+}
+
+/* What a step that is asked for again was given before is not its result: its task is another one now, which is not the bringer's to remove. */
+static void
+keep_asked(const LrRun *run)
+{
+	const LrWaiting *waiting = run->continued->waiting;
+
+	for (int i = 0; i < waiting->nitems; i++)
+	{
+		LrContinuation *item = &waiting->items[i];
+
+		if (item->run_id == run->run_id && item->step >= 0 && run->steps[item->step].asked)
+			item->taken = false;
+	}
 }
 
 /* Removes the tasks of steps that are asked for again, and of holds that are over. Those of results are their bringers'. */

@@ -237,23 +237,23 @@ typedef struct LrContinuation
 	bool		slow;			/* of one that is executed: in a transaction that holds no run */
 	bool		by_fallback;	/* of one that is executed: by the fallback agent */
 	char	   *history;		/* of one that is executed: attempts before, a JSON array; or NULL */
-	int			agent_id;		/* who executed it; 0 if nobody did */
-	int			place_in_turn;	/* how many were executed before it */
 } LrContinuation;
 
 /* What an executor does in one transaction. */
 typedef struct LrExecution
 {
+	MemoryContext memory;		/* outlives the runs */
 	TimestampTz until;			/* begins nothing after that */
 	bool		careful;		/* begins no step whose task is new: if it ended the transaction, nobody could be told of a failed attempt */
 	List	   *failed;			/* of LrContinuation: attempts that failed of steps that were begun at once, whose tasks are new */
-	int			executed;		/* how many steps it did so far */
-	int			nsucceeded;
+	int			nagents;
 	struct
 	{
 		int			agent_id;
-		int			last;		/* place of the last one that succeeded */
-	}			succeeded[64];	/* agents, as far as there is room */
+		int			succeeded;
+		int			failed;		/* since the last one that succeeded */
+		int			sqlstate;	/* of the last one that failed */
+	}			agents[64];		/* how they fared, as far as there is room */
 } LrExecution;
 
 typedef struct LrGoingOn

@@ -26,6 +26,7 @@ enum
 	TASK_STEP_NO, TASK_ATTEMPT, TASK_STATE, TASK_HOLDER, TASK_TRACEPARENT, TASK_INPUTS, TASK_HISTORY, TASK_OUTPUT
 };
 
+static void note_agent(LrExecution *execution, int agent_id, const LrContinuation *item);
 static bool waits_here(const LrBatch *batch);
 static void begin_at_once(LrStep *step, LrRun *run);
 static bool region_allowed(const LrStep *step, const LrAgent *agent, const List *allowed);
@@ -123,11 +124,12 @@ begin_at_once(LrStep *step, LrRun *run)
 	LrStepResult *result = &run->steps[step->number];
 	LrExecution *execution = run->batch->execution;
 	LrContinuation *item;
+	MemoryContext saved;
 
 	if (step->mode != LR_BY_WORKER || result->by_fallback || step->mean_duration == 0 || step->mean_duration > LR_SLOW_STEP ||
 		execution->careful || GetCurrentTimestamp() > execution->until)
 		return;
-	item = MemoryContextAllocZero(run->batch->statement_memory, sizeof(LrContinuation));
+	item = MemoryContextAllocZero(execution->memory, sizeof(LrContinuation));
 	*item = (LrContinuation) {.run_id = run->run_id,.lead_id = run->lead_id,.step = step->number};
 	if (lr_step_execute(step, run, item))
 	{
@@ -136,7 +138,9 @@ begin_at_once(LrStep *step, LrRun *run)
 		pfree(item);
 		return;
 	}
+	saved = MemoryContextSwitchTo(execution->memory);
 	execution->failed = lappend(execution->failed, item);
+	MemoryContextSwitchTo(saved);
 }
 
 /* Runs a step of a worker for one lead; false if it failed, item says how then. Notes how long such a step takes, and how its agent fares. */
@@ -147,7 +151,6 @@ lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item)
 	LrAgent    *agent = item->by_fallback && step->fallback_agent ? step->fallback_agent : step->agent;
 	instr_time	start;
 	instr_time	end;
-	int			known = 0;
 
 	item->failed = true;
 	if (agent->retired || agent->changed)
@@ -156,8 +159,6 @@ lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item)
 		item->place = agent->retired ? "agent_retired" : "agent_changed";
 		return false;
 	}
-	item->agent_id = agent->agent_id;
-	item->place_in_turn = execution->executed++;
 	INSTR_TIME_SET_CURRENT(start);
 	lr_work_enter(run->run_id, step->number + 1, step->attempt_within);
 	item->failed = !lr_sql_agent_try(step, agent, run, &item->sqlstate, &item->place);
@@ -165,16 +166,9 @@ lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item)
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	step->mean_duration = (step->mean_duration == 0 ? 1 : 0.9) * step->mean_duration + (step->mean_duration == 0 ? 1 : 0.1) * Max(INSTR_TIME_GET_DOUBLE(end) * 1e6, 0.1);
+	note_agent(execution, agent->agent_id, item);
 	if (item->failed)
 		return false;
-	while (known < execution->nsucceeded && execution->succeeded[known].agent_id != agent->agent_id)
-		known++;
-	if (known < (int) lengthof(execution->succeeded))
-	{
-		execution->succeeded[known].agent_id = agent->agent_id;
-		execution->succeeded[known].last = item->place_in_turn;
-		execution->nsucceeded = Max(execution->nsucceeded, known + 1);
-	}
 	if (item->history || item->by_fallback)
 	{
 		StringInfoData detail;
@@ -190,6 +184,31 @@ lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item)
 		lr_run_set_detail(run, step, detail.data, detail.len);
 	}
 	return true;
+}
+
+/* Notes how an agent fared, for its circuit breaker: failures in a row count. */
+static void
+note_agent(LrExecution *execution, int agent_id, const LrContinuation *item)
+{
+	int			known = 0;
+
+	while (known < execution->nagents && execution->agents[known].agent_id != agent_id)
+		known++;
+	if (known == (int) lengthof(execution->agents))
+		return;
+	if (known == execution->nagents)
+	{
+		execution->agents[known].agent_id = agent_id;
+		execution->nagents++;
+	}
+	if (item->failed)
+	{
+		execution->agents[known].failed++;
+		execution->agents[known].sqlstate = item->sqlstate;
+		return;
+	}
+	execution->agents[known].succeeded++;
+	execution->agents[known].failed = 0;
 }
 
 /* Who acts on a decision waits for it; so does who decides beside another router. */

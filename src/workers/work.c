@@ -18,6 +18,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
 PG_FUNCTION_INFO_V1(leadroute_do_work);
@@ -58,8 +59,8 @@ static int	take_tasks(int max, LrContinuation **items);
 static LrContinuation *read_tasks(int n);
 static int	do_slow(const LrContinuation *items, int n, LrExecution *execution);
 static int	remove_tasks(const LrContinuation *items, int n);
-static void report_succeeded(const LrExecution *execution);
-static int	report_failed(const LrContinuation *items, int n, const LrExecution *execution);
+static void tell_breakers(const LrExecution *execution);
+static int	report_failed(const LrContinuation *items, int n, bool counted);
 static Columns columns_of(const LrContinuation *items, int n, Choose choose);
 
 /* Does up to max tasks, in the transaction of the caller; returns how many came forward: 0 if there is nothing to do now. */
@@ -68,7 +69,7 @@ lr_work(int max)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "leadroute work", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext saved = MemoryContextSwitchTo(memory);
-	LrExecution execution = {.until = GetCurrentTimestamp() + LONGEST_TURN,.careful = careful};
+	LrExecution execution = {.memory = memory,.until = GetCurrentTimestamp() + LONGEST_TURN,.careful = careful};
 	LrContinuation *items;
 	ListCell   *cell;
 	int			done;
@@ -82,13 +83,17 @@ lr_work(int max)
 
 	if (n > 0)
 	{
+		/* agents see what was committed when their tasks were, and not only what was when this transaction began */
+		PushActiveSnapshot(GetTransactionSnapshot());
 		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = &execution});
 		done += remove_tasks(items, n);
-		report_succeeded(&execution);
-		done += report_failed(items, n, &execution);
+		done += report_failed(items, n, false);
 		foreach(cell, execution.failed)
-			(void) report_failed(lfirst(cell), 1, &execution);
+			(void) report_failed(lfirst(cell), 1, false);
 		done += do_slow(items, n, &execution);
+		PopActiveSnapshot();
+		/* all at once, and at the end: who tells of several agents does so in their order, and keeps nobody waiting for long */
+		tell_breakers(&execution);
 	}
 	lr_settings_leave(nest);
 	MemoryContextSwitchTo(saved);
@@ -135,7 +140,7 @@ finish_done(int max)
 	if (n == 0)
 		return 0;
 	/* those that failed are not results yet */
-	(void) report_failed(items, n, NULL);
+	(void) report_failed(items, n, false);
 	for (int i = 0; i < n; i++)
 	{
 		if (items[i].failed)
@@ -268,47 +273,63 @@ has_failed(const LrContinuation *item)
 	return item->failed && !item->slow;
 }
 
-/* Tells the circuit breakers who succeeded. */
+/* Tells the circuit breakers who succeeded, and who failed after that. */
 static void
-report_succeeded(const LrExecution *execution)
+tell_breakers(const LrExecution *execution)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT4ARRAYOID};
-	Datum		values[1];
-	Datum		agents[lengthof(execution->succeeded)];
+	Oid			types[] = {INT4ARRAYOID, TEXTARRAYOID};
+	Datum		values[2];
+	Datum	   *succeeded;
+	Datum	   *failed;
+	Datum	   *errors;
+	int			nsucceeded = 0;
+	int			nfailed = 0;
+	bool		isnull;
 
-	if (execution->nsucceeded == 0)
-		return;
-	for (int i = 0; i < execution->nsucceeded; i++)
-		agents[i] = Int32GetDatum(execution->succeeded[i].agent_id);
-	values[0] = lr_array(agents, NULL, execution->nsucceeded, INT4OID);
+	for (int i = 0; i < execution->nagents; i++)
+	{
+		nsucceeded += execution->agents[i].succeeded;
+		nfailed += execution->agents[i].failed;
+	}
+	succeeded = palloc(sizeof(Datum) * Max(nsucceeded, 1));
+	failed = palloc(sizeof(Datum) * Max(nfailed, 1));
+	errors = palloc(sizeof(Datum) * Max(nfailed, 1));
+	nsucceeded = nfailed = 0;
+	for (int i = 0; i < execution->nagents; i++)
+	{
+		for (int k = 0; k < execution->agents[i].succeeded; k++)
+			succeeded[nsucceeded++] = Int32GetDatum(execution->agents[i].agent_id);
+		for (int k = 0; k < execution->agents[i].failed; k++)
+		{
+			failed[nfailed] = Int32GetDatum(execution->agents[i].agent_id);
+			errors[nfailed++] = CStringGetTextDatum(unpack_sql_state(execution->agents[i].sqlstate));
+		}
+	}
+	values[0] = lr_array(succeeded, NULL, nsucceeded, INT4OID);
 	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_SUCCEEDED, "SELECT leadroute.agents_succeeded($1)", 1, types, values, NULL);
+	if (nsucceeded > 0)
+		lr_sql_kept(LR_PLAN_SUCCEEDED, "SELECT leadroute.agents_succeeded($1)", 1, types, values, NULL);
+	values[0] = lr_array(failed, NULL, nfailed, INT4OID);
+	values[1] = lr_array(errors, NULL, nfailed, TEXTOID);
+	if (nfailed > 0)
+	{
+		lr_sql_kept(LR_PLAN_FAILED, "SELECT leadroute.agents_failed($1, $2)", 2, types, values, NULL);
+		/* there are fallbacks to be taken */
+		if (DatumGetBool(lr_sql_datum(0, 1, &isnull)))
+			lr_workers_notice(LR_NOTICE_TIMERS);
+	}
 	lr_sql_end(&identity);
 }
 
-/* Tells whether an attempt that failed is one of those in a row with which its agent's turn ended: only these count for a circuit breaker. */
-static bool
-in_a_row(const LrContinuation *item, const LrExecution *execution)
-{
-	for (int i = 0; execution && i < execution->nsucceeded; i++)
-	{
-		if (execution->succeeded[i].agent_id == item->agent_id)
-			return item->place_in_turn > execution->succeeded[i].last;
-	}
-	return true;
-}
-
-/* Reports attempts that failed; returns how many. execution: NULL if each is its own. */
+/* Reports attempts that failed; returns how many. counted: for circuit breakers, which otherwise are told of many at once. */
 static int
-report_failed(const LrContinuation *items, int n, const LrExecution *execution)
+report_failed(const LrContinuation *items, int n, bool counted)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLARRAYOID};
+	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLOID};
 	Datum		values[5];
 	Columns		columns = columns_of(items, n, has_failed);
-	Datum	   *counted = palloc(sizeof(Datum) * Max(columns.n, 1));
-	int			ncounted = 0;
 
 	if (columns.n == 0)
 		return 0;
@@ -316,14 +337,9 @@ report_failed(const LrContinuation *items, int n, const LrExecution *execution)
 	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
 	values[2] = lr_array(columns.errors, NULL, columns.n, TEXTOID);
 	values[3] = lr_array(columns.retryable, NULL, columns.n, BOOLOID);
-	for (int i = 0; i < n; i++)
-	{
-		if (has_failed(&items[i]))
-			counted[ncounted++] = BoolGetDatum(in_a_row(&items[i], execution));
-	}
-	values[4] = lr_array(counted, NULL, ncounted, BOOLOID);
+	values[4] = BoolGetDatum(counted);
 	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4, $5)", 5, types, values, NULL);
+	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4, array_fill($5, ARRAY[cardinality($1)]))", 5, types, values, NULL);
 	lr_sql_end(&identity);
 	return columns.n;
 }
@@ -415,5 +431,5 @@ lr_work_report_failed(void)
 		item.sqlstate = MAKE_SQLSTATE('L', 'R', '0', '1', '1');
 		item.place = "start_to_close";
 	}
-	(void) report_failed(&item, 1, NULL);
+	(void) report_failed(&item, 1, true);
 }
