@@ -103,7 +103,11 @@ lr_batch_run(LrBatch *batch)
 		if (batch->runs[i].unreadable >= 0)
 			quarantine_unreadable(&batch->runs[i]);
 		else if (lr_paused(&batch->runs[i]))
+		{
+			if (batch->continuing)
+				lr_keep_results(&batch->runs[i]);
 			lr_run_end(&batch->runs[i], LR_PENDING, "paused");
+		}
 	}
 	for (int s = 0; s < policy->nsteps; s++)
 		run_step(batch, &policy->steps[s]);

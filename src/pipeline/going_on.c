@@ -29,6 +29,7 @@ static bool same_batch(const LrWaiting *a, const LrWaiting *b);
 static int64 go_on(const LrWaiting *waiting, int n, const LrGoingOn *how);
 static int64 go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n, const LrGoingOn *how);
 static bool go_on_step(LrStep *step, LrRun *run);
+static LrContinuation *item_of(const LrRun *run, const LrStep *step);
 static void give_result(LrStep *step, LrRun *run, LrContinuation *item);
 static bool inputs_changed(const LrStep *step, const LrRun *run);
 static bool stays_as_it_is(const LrRun *run);
@@ -164,6 +165,24 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	return total;
 }
 
+/* Gives a run that goes no further what is on record of its steps, and what somebody brings: none of it is to be done again. */
+void
+lr_keep_results(LrRun *run)
+{
+	const LrPolicy *policy = run->batch->policy;
+
+	for (int s = 0; s < policy->nsteps; s++)
+	{
+		const LrEvidenceStep *recorded = &run->continued->evidence->steps[s];
+		LrContinuation *item = recorded->status == LR_STEP_WAITING ? item_of(run, &policy->steps[s]) : NULL;
+
+		if (item && !item->execute)
+			give_result(&policy->steps[s], run, item);
+		else if (recorded->status == LR_STEP_DONE || recorded->status == LR_STEP_FAILED)
+			lr_restore_step(run, &policy->steps[s], recorded);
+	}
+}
+
 /* Gives a step what is on record of it, or the result that somebody brings; false if it is to be done as for a new run. */
 static bool
 go_on_step(LrStep *step, LrRun *run)
@@ -171,6 +190,7 @@ go_on_step(LrStep *step, LrRun *run)
 	const LrContinued *continued = run->continued;
 	const LrEvidenceStep *recorded = &continued->evidence->steps[step->number];
 	LrStepResult *result = &run->steps[step->number];
+	LrContinuation *item;
 
 	if (recorded->status == LR_STEP_WAITING && step->hold_until && recorded->detail_length > 0 && recorded->detail[0] == '{' &&
 		strncmp(recorded->detail, "{\"held_until\"", strlen("{\"held_until\"")) == 0)
@@ -189,16 +209,26 @@ go_on_step(LrStep *step, LrRun *run)
 		lr_restore_step(run, step, recorded);
 		return true;
 	}
-	for (int i = 0; i < continued->waiting->nitems; i++)
-	{
-		if (continued->waiting->items[i].step == step->number && continued->waiting->items[i].run_id == run->run_id)
-		{
-			give_result(step, run, &continued->waiting->items[i]);
-			return true;
-		}
-	}
-	lr_restore_step(run, step, recorded);
+	item = item_of(run, step);
+	if (item)
+		give_result(step, run, item);
+	else
+		lr_restore_step(run, step, recorded);
 	return true;
+}
+
+/* Finds what somebody brings for a step; NULL if nobody does. */
+static LrContinuation *
+item_of(const LrRun *run, const LrStep *step)
+{
+	const LrWaiting *waiting = run->continued->waiting;
+
+	for (int i = 0; i < waiting->nitems; i++)
+	{
+		if (waiting->items[i].step == step->number && waiting->items[i].run_id == run->run_id)
+			return &waiting->items[i];
+	}
+	return NULL;
 }
 
 /* Gives a run the result of a step; one that an executor has is done here, and waits on if it fails: whether it is tried again is not ours to say. */
