@@ -330,9 +330,7 @@ AS $$
     -- A task that is there has another token, or nobody holds it. One that is gone was done by another holder, as the record then
     -- says, or the run did not want it any more.
     SELECT CASE WHEN EXISTS (SELECT FROM leadroute.tasks t WHERE t.run_id = run AND t.step_no = step) THEN 'LR001'
-                WHEN e.run_id IS NULL OR p.status IN ('done', 'failed') OR EXISTS (
-                    SELECT FROM leadroute.lead_states s WHERE s.lead_id = e.lead_id AND s.run_id = run AND s.outcome = 'pending'
-                    AND s.closed_at IS NULL AND s.finished_at IS NULL) THEN 'LR001'
+                WHEN e.run_id IS NULL OR p.status IN ('done', 'failed') THEN 'LR001'
                 ELSE 'LR014' END
     FROM (VALUES (1)) AS one
     LEFT JOIN LATERAL (SELECT * FROM leadroute.entries x WHERE x.run_id = run ORDER BY x.entry_no DESC LIMIT 1) e ON true

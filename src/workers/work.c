@@ -131,11 +131,21 @@ finish_done(int max)
 	{
 		values[0] = lr_int8_array(lead_ids, n);
 		n = (int) lr_sql_kept(LR_PLAN_DONE_TASKS,
-							  "SELECT run_id, lead_id, step_no::integer, output, error FROM leadroute.tasks WHERE state = 'd' AND lead_id = ANY ($1) ORDER BY run_id, step_no FOR UPDATE",
-							  1, lead_types, values, NULL);
+							  "SELECT t.run_id, t.lead_id, t.step_no::integer, t.output, t.error,"
+							  " CASE WHEN t.history IS NOT NULL OR p.fallback_queue_id = t.queue_id THEN jsonb_strip_nulls(jsonb_build_object('by', a.name || '@' || a.version,"
+							  " 'fallback', CASE WHEN p.fallback_queue_id = t.queue_id THEN 'agent' END, 'attempts', t.history)) END"
+							  " FROM leadroute.tasks t LEFT JOIN leadroute.policy_steps p ON p.policy_version_id = t.policy_version_id AND p.step_no = t.step_no"
+							  " LEFT JOIN leadroute.task_queues k ON k.queue_id = t.queue_id LEFT JOIN leadroute.agents a ON a.agent_id = k.agent_id"
+							  " WHERE t.state = 'd' AND t.lead_id = ANY ($1) ORDER BY t.run_id, t.step_no FOR UPDATE OF t", 1, lead_types, values, NULL);
 	}
 	MemoryContextSwitchTo(memory);
 	items = read_tasks(n);
+	/* how it was done, as far as there is something to say */
+	for (int i = 0; i < n; i++)
+	{
+		items[i].detail = lr_sql_text(i, 6);
+		items[i].detail_length = items[i].detail ? (int) strlen(items[i].detail) : 0;
+	}
 	lr_sql_end(&identity);
 	if (n == 0)
 		return 0;

@@ -242,6 +242,26 @@ SELECT step_no, status, error, fallback, attempts FROM steps('fails');
 -- what failed left nothing behind
 SELECT agent, count(*) FROM ledger WHERE lead = 'fails' GROUP BY 1;
 
+-- so it is for a step that takes long, which is done while its run is not held: what was tried before is on record
+CREATE FUNCTION slow(lead jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = orchestrator_waiting, pg_temp AS $$
+BEGIN
+    PERFORM pg_catalog.pg_sleep(0.02);
+    IF nextval('flaky_calls') = 2 THEN
+        RAISE no_data_found;
+    END IF;
+    RETURN '{"slow": true}';
+END $$;
+SELECT leadroute.register_agent('ow_slow', '1', '{owSlow}', 'slow(jsonb)') > 0 AS registered;
+SELECT use('{"steps": [{"capability": "owSlow", "mode": "worker", "retry": {"wait": "1 millisecond"}}, {"capability": "assignOwner"}],
+    "rules": [{"name": "all", "when": "true", "pool": "ow pool"}]}');
+SELECT setval('flaky_calls', 1, false);
+INSERT INTO leads VALUES ('slow', 'DE');
+CALL work_until($$(SELECT outcome = 'assigned' FROM state('slow'))$$);
+INSERT INTO leads VALUES ('slow again', 'DE');
+CALL work_until($$(SELECT outcome = 'assigned' FROM state('slow again'))$$);
+SELECT status, output, by, attempts FROM steps('slow');
+SELECT status, output, by, attempts FROM steps('slow again');
+
 -- Time-outs: nobody takes it, or whoever has it is silent
 SELECT use('{
     "steps": [{"capability": "owLook", "timeouts": {"schedule_to_start": "10 milliseconds"}, "fallback": {"output": {"late": true}}},
