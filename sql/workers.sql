@@ -100,6 +100,20 @@ END $$;
 COMMENT ON FUNCTION leadroute.derive_policy_steps(integer) IS
     'Part of publishing: enters the steps of a policy version that run outside of the inserting transaction into policy_steps, and makes their queues.';
 
+CREATE FUNCTION leadroute.unheard_holds(policy_version_id integer) RETURNS TABLE (leads_table text, attribute text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT t.relation_name, a.attribute
+    FROM leadroute.policy_versions v JOIN leadroute.policies p USING (policy_id)
+    CROSS JOIN LATERAL jsonb_array_elements(v.frame -> 'steps') AS s (step)
+    CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(s.step -> 'hold') WHEN 'object' THEN s.step -> 'hold' -> 'until' END) AS a (attribute)
+    JOIN leadroute.attached_tables t ON t.policy = p.name AND t.relation IS NOT NULL
+    WHERE v.policy_version_id = unheard_holds.policy_version_id AND NOT coalesce(t.mapping ->> a.attribute, a.attribute) = ANY (t.reroute_on)
+    ORDER BY 1, 2
+$$;
+COMMENT ON FUNCTION leadroute.unheard_holds(integer) IS
+    'Returns the attributes that steps of a policy version are held for, but whose UPDATE does not wake the leads of a table that the policy routes, since their column is not in its reroute_on. Part of activating.';
+
 -- A task leaves when it is done: the record of the run keeps what became of it. So the table is as small as what waits.
 CREATE TABLE leadroute.tasks (
     run_id bigint NOT NULL,

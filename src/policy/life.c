@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(leadroute_enter_activations);
 	" WHERE name = $1 FOR UPDATE"
 
 static void activate(const LrPolicyRow *row, int version_id, LrAct act);
+static void warn_of_unheard(int version_id);
 static void schedule(const LrPolicyRow *row, const char *name, int version_id, TimestampTz at, LrAct act);
 static void settle(LrPolicyRow *row);
 static int	find_version(const LrPolicyRow *row, const char *name, bool newest, int version);
@@ -64,11 +65,37 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 			activate(&row, version_id, act);
 		else
 			schedule(&row, name, version_id, at, act);
+		warn_of_unheard(version_id);
 	}
 	else if (!now)
 		ereport(NOTICE,
 				errmsg("version %d of policy \"%s\" is active already: nothing is scheduled", version_number(version_id), name));
 	PG_RETURN_INT32(version_number(version_id));
+}
+
+/* Warns of leads that a hold keeps to its end, since nothing tells when what it waits for arrives. */
+static void
+warn_of_unheard(int version_id)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	LrIdentity	identity;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(version_id)};
+	StringInfoData list;
+	uint64		n;
+
+	lr_sql_begin(&identity);
+	n = lr_sql("SELECT string_agg(format('%s of %s', attribute, leads_table), ', '), count(*) FROM leadroute.unheard_holds($1) HAVING count(*) > 0", true, 1, types, values, NULL);
+	MemoryContextSwitchTo(memory);
+	initStringInfo(&list);
+	if (n > 0)
+		appendStringInfoString(&list, lr_sql_text(0, 1));
+	lr_sql_end(&identity);
+	if (n > 0)
+		ereport(WARNING,
+				errmsg("leads are held for attributes whose UPDATE does not wake them"),
+				errdetail("They wait for the whole time of the hold, or until somebody routes them by hand: %s.", list.data),
+				errhint("Attach the table with these columns in reroute_on."));
 }
 
 /* Makes the version active that was so before the present one; see the SQL comment. */
