@@ -121,6 +121,8 @@ finish_done(int max)
 	Datum		values[] = {Int32GetDatum(max)};
 	Oid			lead_types[] = {INT8ARRAYOID};
 	LrContinuation *items;
+	LrContinuation *failures;
+	int			nfailures = 0;
 	int64	   *lead_ids;
 	int			n;
 
@@ -155,15 +157,18 @@ finish_done(int max)
 	lr_sql_end(&identity);
 	if (n == 0)
 		return 0;
-	/* those that failed are not results yet */
-	(void) report_failed(items, n);
+	/* those that failed are not results yet; they come last, since a run that ends with one does not take what others gave any more */
+	failures = palloc(sizeof(LrContinuation) * n);
 	for (int i = 0; i < n; i++)
 	{
 		if (items[i].failed)
-			items[i].step = -1;
+			failures[nfailures++] = items[i];
+		else
+			items[i - nfailures] = items[i];
 	}
-	(void) lr_runs_continue(items, n, &(LrGoingOn) {.locked = true});
-	(void) remove_tasks(items, n);
+	(void) lr_runs_continue(items, n - nfailures, &(LrGoingOn) {.locked = true});
+	(void) remove_tasks(items, n - nfailures);
+	(void) report_failed(failures, nfailures);
 	return n;
 }
 
