@@ -272,6 +272,21 @@ END $$;
 COMMENT ON FUNCTION leadroute.task_attempts_failed(bigint[], integer[], text[], boolean[], boolean[]) IS
     'Executors report attempts that failed. errors: SQLSTATE, space, place. retryable: whether trying again may help. counted: whether each is one of a row for a circuit breaker; null: all are. Tasks that are gone are passed over. Returns how many there were. Part of executors.';
 
+CREATE FUNCTION leadroute.task_attempt_aborted(run bigint, step integer, attempts_before integer, error text, retryable boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
+    PERFORM FROM leadroute.lead_states s WHERE s.lead_id = (SELECT t.lead_id FROM leadroute.tasks t WHERE t.run_id = run AND t.step_no = step) FOR UPDATE;
+    -- Its lock went with the transaction: another executor may have taken it, and done it, since.
+    PERFORM FROM leadroute.tasks t WHERE t.run_id = run AND t.step_no = step AND t.state = 'q' AND t.attempt = attempts_before FOR UPDATE;
+    IF FOUND THEN
+        PERFORM leadroute.attempts_failed(ARRAY[run], ARRAY[step], ARRAY[error], ARRAY[retryable], true);
+    END IF;
+END $$;
+COMMENT ON FUNCTION leadroute.task_attempt_aborted(bigint, integer, integer, text, boolean) IS
+    'Executors report an attempt that ended its transaction, in the next one. run, step: the task. attempts_before: how many there had been. error: SQLSTATE, space, place. retryable: whether trying again may help. Does nothing if somebody else has had the task since. Part of executors.';
+
 CREATE FUNCTION leadroute.lock_work(max integer)
     RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, policy_version_id integer, agent_id integer, attempt integer, fallback boolean,
                    start_to_close interval, history jsonb)

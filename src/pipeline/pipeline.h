@@ -236,6 +236,7 @@ typedef struct LrContinuation
 	bool		taken;			/* the result is in the run's record, or nobody wants it any more */
 	bool		slow;			/* of one that is executed: in a transaction that holds no run */
 	bool		by_fallback;	/* of one that is executed: by the fallback agent */
+	int			attempts_before;	/* of one that is executed */
 	char	   *history;		/* of one that is executed: attempts before, a JSON array; or NULL */
 } LrContinuation;
 

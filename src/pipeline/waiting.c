@@ -160,7 +160,7 @@ lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item)
 		return false;
 	}
 	INSTR_TIME_SET_CURRENT(start);
-	lr_work_enter(run->run_id, step->number + 1, step->attempt_within);
+	lr_work_enter(run->run_id, step->number + 1, item->attempts_before, step->attempt_within);
 	item->failed = !lr_sql_agent_try(step, agent, run, &item->sqlstate, &item->place);
 	lr_work_leave();
 	INSTR_TIME_SET_CURRENT(end);

@@ -46,6 +46,7 @@ static struct
 {
 	int64		run_id;			/* 0: none */
 	int			step_no;
+	int			attempts_before;
 	int			sqlstate;		/* of the failure */
 	bool		limited;
 	bool		timed_out;
@@ -60,7 +61,8 @@ static LrContinuation *read_tasks(int n);
 static int	do_slow(const LrContinuation *items, int n, LrExecution *execution);
 static int	remove_tasks(const LrContinuation *items, int n);
 static void tell_breakers(const LrExecution *execution);
-static int	report_failed(const LrContinuation *items, int n, bool counted);
+static int	report_failed(const LrContinuation *items, int n);
+static bool is_worth_retrying(int sqlstate);
 static Columns columns_of(const LrContinuation *items, int n, Choose choose);
 
 /* Does up to max tasks, in the transaction of the caller; returns how many came forward: 0 if there is nothing to do now. */
@@ -87,9 +89,9 @@ lr_work(int max)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = &execution});
 		done += remove_tasks(items, n);
-		done += report_failed(items, n, false);
+		done += report_failed(items, n);
 		foreach(cell, execution.failed)
-			(void) report_failed(lfirst(cell), 1, false);
+			(void) report_failed(lfirst(cell), 1);
 		done += do_slow(items, n, &execution);
 		PopActiveSnapshot();
 		/* all at once, and at the end: who tells of several agents does so in their order, and keeps nobody waiting for long */
@@ -119,6 +121,8 @@ finish_done(int max)
 	Datum		values[] = {Int32GetDatum(max)};
 	Oid			lead_types[] = {INT8ARRAYOID};
 	LrContinuation *items;
+	LrContinuation *failures;
+	int			nfailures = 0;
 	int64	   *lead_ids;
 	int			n;
 
@@ -149,15 +153,18 @@ finish_done(int max)
 	lr_sql_end(&identity);
 	if (n == 0)
 		return 0;
-	/* those that failed are not results yet */
-	(void) report_failed(items, n, false);
+	/* those that failed are not results yet; they come last, since a run that ends with one does not take what others gave any more */
+	failures = palloc(sizeof(LrContinuation) * n);
 	for (int i = 0; i < n; i++)
 	{
 		if (items[i].failed)
-			items[i].step = -1;
+			failures[nfailures++] = items[i];
+		else
+			items[i - nfailures] = items[i];
 	}
-	(void) lr_runs_continue(items, n, &(LrGoingOn) {0});
-	(void) remove_tasks(items, n);
+	(void) lr_runs_continue(items, n - nfailures, &(LrGoingOn) {0});
+	(void) remove_tasks(items, n - nfailures);
+	(void) report_failed(failures, nfailures);
 	return n;
 }
 
@@ -171,7 +178,7 @@ take_tasks(int max, LrContinuation **items)
 	int			n;
 
 	lr_sql_begin(&identity);
-	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no::integer, NULL::jsonb, NULL::text, fallback, history FROM leadroute.lock_work($1)", 1, types, values, NULL);
+	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no::integer, NULL::jsonb, NULL::text, fallback, history, attempt FROM leadroute.lock_work($1)", 1, types, values, NULL);
 	MemoryContextSwitchTo(memory);
 	*items = read_tasks(n);
 	for (int i = 0; i < n; i++)
@@ -181,6 +188,7 @@ take_tasks(int max, LrContinuation **items)
 		(*items)[i].execute = true;
 		(*items)[i].by_fallback = DatumGetBool(lr_sql_datum(i, 6, &isnull));
 		(*items)[i].history = lr_sql_text(i, 7);
+		(*items)[i].attempts_before = lr_sql_int32(i, 8, 1) - 1;
 	}
 	lr_sql_end(&identity);
 	return n;
@@ -245,7 +253,7 @@ do_slow(const LrContinuation *items, int n, LrExecution *execution)
 	values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_STORE_DONE,
-				"UPDATE leadroute.tasks t SET state = 'd', output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
+				"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
 				" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
 	lr_sql_end(&identity);
 	return columns.n;
@@ -332,13 +340,13 @@ tell_breakers(const LrExecution *execution)
 	lr_sql_end(&identity);
 }
 
-/* Reports attempts that failed; returns how many. counted: for circuit breakers, which otherwise are told of many at once. */
+/* Reports attempts that failed; returns how many. Circuit breakers are told of all at once: tell_breakers(). */
 static int
-report_failed(const LrContinuation *items, int n, bool counted)
+report_failed(const LrContinuation *items, int n)
 {
 	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, BOOLOID};
-	Datum		values[5];
+	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID};
+	Datum		values[4];
 	Columns		columns = columns_of(items, n, has_failed);
 
 	if (columns.n == 0)
@@ -347,11 +355,17 @@ report_failed(const LrContinuation *items, int n, bool counted)
 	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
 	values[2] = lr_array(columns.errors, NULL, columns.n, TEXTOID);
 	values[3] = lr_array(columns.retryable, NULL, columns.n, BOOLOID);
-	values[4] = BoolGetDatum(counted);
 	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4, array_fill($5, ARRAY[cardinality($1)]))", 5, types, values, NULL);
+	lr_sql_kept(LR_PLAN_TASKS_FAILED, "SELECT leadroute.task_attempts_failed($1, $2, $3, $4, array_fill(false, ARRAY[cardinality($1)]))", 4, types, values, NULL);
 	lr_sql_end(&identity);
 	return columns.n;
+}
+
+/* An agent that is retired, or not what was registered, will not come right by itself. */
+static bool
+is_worth_retrying(int sqlstate)
+{
+	return sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
 static Columns
@@ -373,8 +387,7 @@ columns_of(const LrContinuation *items, int n, Choose choose)
 		c.no_output[c.n] = item->failed || item->output == (Datum) 0;
 		c.no_error[c.n] = !item->failed;
 		c.errors[c.n] = item->failed ? CStringGetTextDatum(item->place ? psprintf("%s %s", state, item->place) : state) : (Datum) 0;
-		/* an agent that is retired, or not what was registered, will not come right by itself */
-		c.retryable[c.n++] = BoolGetDatum(item->sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+		c.retryable[c.n++] = BoolGetDatum(is_worth_retrying(item->sqlstate));
 	}
 	return c;
 }
@@ -386,10 +399,11 @@ columns_of(const LrContinuation *items, int n, Choose choose)
  * keeps that.
  */
 void
-lr_work_enter(int64 run_id, int step_no, int64 limit)
+lr_work_enter(int64 run_id, int step_no, int attempts_before, int64 limit)
 {
 	in_hand.run_id = run_id;
 	in_hand.step_no = step_no;
+	in_hand.attempts_before = attempts_before;
 	in_hand.timed_out = false;
 	in_hand.limited = limit > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
 	if (in_hand.limited)
@@ -431,15 +445,20 @@ lr_work_failed(int sqlstate)
 void
 lr_work_report_failed(void)
 {
-	LrContinuation item = {.run_id = in_hand.run_id,.step = in_hand.step_no - 1,.failed = true,.sqlstate = in_hand.sqlstate};
+	int			sqlstate = in_hand.timed_out ? MAKE_SQLSTATE('L', 'R', '0', '1', '1') : in_hand.sqlstate;
+	LrIdentity	identity;
+	Oid			types[] = {INT8OID, INT4OID, INT4OID, TEXTOID, BOOLOID};
+	Datum		values[5];
 
 	if (in_hand.run_id == 0)
 		return;
+	values[0] = Int64GetDatum(in_hand.run_id);
+	values[1] = Int32GetDatum(in_hand.step_no);
+	values[2] = Int32GetDatum(in_hand.attempts_before);
+	values[3] = CStringGetTextDatum(psprintf("%s%s", unpack_sql_state(sqlstate), in_hand.timed_out ? " start_to_close" : ""));
+	values[4] = BoolGetDatum(is_worth_retrying(sqlstate));
 	in_hand.run_id = 0;
-	if (in_hand.timed_out)
-	{
-		item.sqlstate = MAKE_SQLSTATE('L', 'R', '0', '1', '1');
-		item.place = "start_to_close";
-	}
-	(void) report_failed(&item, 1, true);
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_TASK_ABORTED, "SELECT leadroute.task_attempt_aborted($1, $2, $3, $4, $5)", 5, types, values, NULL);
+	lr_sql_end(&identity);
 }
