@@ -8,7 +8,7 @@ SET search_path TO tasks_failures;
 SELECT leadroute.register_external_agent('failures-first', '1', '{failuresLook}', '{country}', breaker_failures => 100) >= 1000 AS registered,
     leadroute.register_external_agent('failures-second', '1', '{failuresLook}', '{country,email}', breaker_failures => 100) >= 1000 AS registered;
 CREATE TABLE leads (id integer PRIMARY KEY, country text, email text);
-SELECT leadroute.attach_table('leads', policy => 'tasks_failures', classes => '{"country": "plain"}') > 0 AS attached;
+SELECT leadroute.attach_table('leads', policy => 'tasks_failures', classes => '{"country": "plain"}', reroute_on => '{email}') > 0 AS attached;
 CREATE FUNCTION use_step(members jsonb) RETURNS void LANGUAGE sql AS $$
     SELECT leadroute.publish_policy('tasks_failures', jsonb_build_object('leadroute', 1,
         'steps', jsonb_build_array('{"capability": "failuresLook", "agent": "failures-first"}'::jsonb || members, '{"capability": "assignOwner"}'::jsonb),
@@ -160,7 +160,11 @@ SELECT take(), pass('30 minutes');
 -- a clock that is ahead of the one that was read before: it is looked at, and waits on
 SELECT pass('30 minutes');
 SELECT id, state, wake_at > now() AS later FROM mine;
+-- what it is held for arrives
 UPDATE leads SET email = 'joe@acme.example' WHERE id = 15;
+SELECT id, state FROM mine;
+SELECT take();
+SELECT count(leadroute.complete_task(task, token, '{"seen": true}')) AS done FROM held;
 SELECT use_step('{"retry": {"attempts": 1}, "hold": {"until": ["email"], "for": "10 milliseconds"}}');
 INSERT INTO leads VALUES (18, 'FR', NULL);
 SELECT id, agent, state, why, attempt, due_in FROM waiting WHERE id = 18;
@@ -185,7 +189,7 @@ SELECT pass('10 seconds');
 SELECT leadroute.do_work(100) > 0 AS worked, leadroute.do_work(100) >= 0 AS worked;
 SELECT * FROM decided WHERE id IN (16, 17) ORDER BY id;
 
--- one is still queued
-DELETE FROM leadroute.tasks t USING mine m WHERE m.run_id = t.run_id RETURNING m.id, m.state;
+-- nothing is left
+SELECT id, state FROM mine;
 COMMIT;
 DROP SCHEMA tasks_failures CASCADE;
