@@ -504,12 +504,13 @@ find_unchanged(LrBatch *batch)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	LrIdentity	identity;
-	Oid			types[] = {INT8OID};
+	Oid			types[] = {INT8OID, INT8OID};
+	int			nest = -1;
 
 	for (int i = 0; i < batch->n; i++)
 	{
 		LrRun	   *run = &batch->runs[i];
-		Datum		values[] = {Int64GetDatum(run->supersedes)};
+		Datum		values[] = {Int64GetDatum(run->supersedes), Int64GetDatum(run->lead_id)};
 
 		if (run->supersedes == 0)
 			continue;
@@ -519,11 +520,13 @@ find_unchanged(LrBatch *batch)
 			run->unchanged = true;
 			continue;
 		}
+		if (nest < 0)
+			nest = lr_by_index_enter();
 		lr_sql_begin(&identity);
 		if (lr_sql_kept(LR_PLAN_ENTRY,
 						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL, e.mode = 'o', s.pool_id, e.choice"
-						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id) WHERE e.run_id = $1 AND s.run_id = $1 AND s.outcome = e.outcome",
-						1, types, values, NULL) > 0)
+						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id)"
+						" WHERE e.run_id = $1 AND s.lead_id = $2 AND s.run_id = $1 AND s.outcome = e.outcome", 2, types, values, NULL) > 0)
 		{
 			MemoryContext saved = MemoryContextSwitchTo(memory);
 
@@ -532,6 +535,7 @@ find_unchanged(LrBatch *batch)
 		}
 		lr_sql_end(&identity);
 	}
+	lr_settings_leave(nest);
 }
 
 static bool

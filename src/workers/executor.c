@@ -23,6 +23,7 @@ static int	taken;
 
 static void keep_memory(void);
 static bool work(void);
+static void call_another(void);
 static void work_body(void *argument);
 static void report_body(void *argument);
 static bool is_last(void);
@@ -97,6 +98,8 @@ work(void)
 	INSTR_TIME_SET_CURRENT(after);
 	INSTR_TIME_SUBTRACT(after, before);
 	ms = INSTR_TIME_GET_MILLISEC(after);
+	if (taken >= at_a_time)
+		call_another();
 	if (ms > LONG)
 		at_a_time = Max(1, at_a_time / 2);
 	else if (ms < SHORT && taken >= at_a_time)
@@ -109,6 +112,28 @@ work(void)
 		LWLockRelease(lr_shared->lock);
 	}
 	return true;
+}
+
+/*
+ * Has another executor help, where there was as much to do as this one takes at a time: a transaction that leaves many tasks wakes one, and
+ * its notice is taken.
+ */
+static void
+call_another(void)
+{
+	LrDatabase *database = lr_process_database;
+	int			alive = 0;
+
+	if (lr_executor_wake(database))
+		return;
+	/* read without the lock: one that comes or goes now looks by itself */
+	for (int i = 0; i < LR_MAX_EXECUTORS; i++)
+		alive += database->executors[i].pid != 0 || database->executors[i].starting;
+	if (alive >= lr_max_executors)
+		return;
+	pg_atomic_fetch_or_u32(&database->notices, LR_NOTICE_WORK);
+	if (database->scheduler.pid)
+		SetLatch(database->scheduler.latch);
 }
 
 static void

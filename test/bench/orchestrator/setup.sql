@@ -27,8 +27,8 @@ FROM leadroute.policy_document('bench', 1) AS d \g /dev/null
 SELECT leadroute.activate_policy('stepped') \g /dev/null
 SELECT leadroute.create_leads_table('leads_stepped', 'stepped') \g /dev/null
 
--- When each transaction of the line latency was about to commit.
-CREATE UNLOGGED TABLE bench.moments (lead_id bigint, at timestamptz);
+-- When each transaction of the line latency was about to commit, and when it had.
+CREATE UNLOGGED TABLE bench.moments (lead_id bigint, at timestamptz, committed_at timestamptz);
 
 -- Raises unless all n leads of a table were decided, each in two entries, and nothing waits any more.
 CREATE FUNCTION bench.check_continued(n bigint) RETURNS void LANGUAGE plpgsql AS $$
