@@ -237,6 +237,7 @@ typedef struct LrContinuation
 	bool		slow;			/* of one that is executed: in a transaction that holds no run */
 	bool		by_fallback;	/* of one that is executed: by the fallback agent */
 	int			attempts_before;	/* of one that is executed */
+	int			policy_version_id;	/* of one that is executed */
 	char	   *history;		/* of one that is executed: attempts before, a JSON array; or NULL */
 } LrContinuation;
 

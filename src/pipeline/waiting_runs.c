@@ -349,7 +349,8 @@ execute_steps(LrRun *run, const LrWaiting *waiting, void *argument)
 		LrStep	   *step;
 		MemoryContext saved;
 
-		if (!item->slow || !is_wanted(run, item) || GetCurrentTimestamp() > executing->execution->until)
+		/* what the function would be given is not what is on record: the run has to see to that first */
+		if (!item->slow || !is_wanted(run, item) || run->continued->changed != NULL || GetCurrentTimestamp() > executing->execution->until)
 			continue;
 		step = &run->batch->policy->steps[item->step];
 		item->taken = true;

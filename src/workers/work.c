@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pipeline/pipeline.h"
+#include "policy/policy.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -55,10 +56,15 @@ static struct
 /* The last transaction failed. */
 static bool careful = false;
 
+/* The last transaction did tasks that take little time. */
+static bool slow_is_next = false;
+
 static int	finish_done(int max);
 static int	take_tasks(int max, LrContinuation **items);
 static LrContinuation *read_tasks(int n);
-static int	do_slow(const LrContinuation *items, int n, LrExecution *execution);
+static int	set_slow_apart(LrContinuation *items, int n);
+static int	do_quick(LrContinuation *items, int n, LrExecution *execution);
+static int	do_slow(LrContinuation *items, int n, LrExecution *execution);
 static int	remove_tasks(const LrContinuation *items, int n);
 static void tell_breakers(const LrExecution *execution);
 static int	report_failed(const LrContinuation *items, int n);
@@ -73,26 +79,33 @@ lr_work(int max)
 	MemoryContext saved = MemoryContextSwitchTo(memory);
 	LrExecution execution = {.memory = memory,.until = GetCurrentTimestamp() + LONGEST_TURN,.careful = careful};
 	LrContinuation *items;
-	ListCell   *cell;
 	int			done;
 	int			n;
+	int			nslow;
 	int			nest;
 
 	in_hand.run_id = 0;
 	nest = lr_by_index_enter();
+	/* what holds runs is not in one transaction with what may take long */
 	done = finish_done(max);
-	n = take_tasks(max, &items);
+	n = done > 0 ? 0 : take_tasks(max, &items);
 
 	if (n > 0)
 	{
 		/* agents see what was committed when their tasks were, and not only what was when this transaction began */
 		PushActiveSnapshot(GetTransactionSnapshot());
-		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = &execution});
-		done += remove_tasks(items, n);
-		done += report_failed(items, n);
-		foreach(cell, execution.failed)
-			(void) report_failed(lfirst(cell), 1);
-		done += do_slow(items, n, &execution);
+		nslow = set_slow_apart(items, n);
+		/* in turn, where there are both */
+		if (nslow < n && !(nslow > 0 && slow_is_next))
+		{
+			done = do_quick(items, n - nslow, &execution);
+			slow_is_next = true;
+		}
+		if (nslow > 0 && done == 0)
+		{
+			done = do_slow(&items[n - nslow], nslow, &execution);
+			slow_is_next = false;
+		}
 		PopActiveSnapshot();
 		/* all at once, and at the end: who tells of several agents does so in their order, and keeps nobody waiting for long */
 		tell_breakers(&execution);
@@ -163,9 +176,7 @@ finish_done(int max)
 			items[i - nfailures] = items[i];
 	}
 	(void) lr_runs_continue(items, n - nfailures, &(LrGoingOn) {0});
-	(void) remove_tasks(items, n - nfailures);
-	(void) report_failed(failures, nfailures);
-	return n;
+	return remove_tasks(items, n - nfailures) + report_failed(failures, nfailures);
 }
 
 static int
@@ -178,7 +189,7 @@ take_tasks(int max, LrContinuation **items)
 	int			n;
 
 	lr_sql_begin(&identity);
-	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no::integer, NULL::jsonb, NULL::text, fallback, history, attempt FROM leadroute.lock_work($1)", 1, types, values, NULL);
+	n = (int) lr_sql_kept(LR_PLAN_LOCK_WORK, "SELECT run_id, lead_id, step_no::integer, NULL::jsonb, NULL::text, fallback, history, attempt, policy_version_id FROM leadroute.lock_work($1)", 1, types, values, NULL);
 	MemoryContextSwitchTo(memory);
 	*items = read_tasks(n);
 	for (int i = 0; i < n; i++)
@@ -189,6 +200,7 @@ take_tasks(int max, LrContinuation **items)
 		(*items)[i].by_fallback = DatumGetBool(lr_sql_datum(i, 6, &isnull));
 		(*items)[i].history = lr_sql_text(i, 7);
 		(*items)[i].attempts_before = lr_sql_int32(i, 8, 1) - 1;
+		(*items)[i].policy_version_id = lr_sql_int32(i, 9, 0);
 	}
 	lr_sql_end(&identity);
 	return n;
@@ -219,44 +231,94 @@ read_tasks(int n)
 	return items;
 }
 
+/* Puts tasks that take long, as far as this process knows, behind the others; returns how many those are. */
+static int
+set_slow_apart(LrContinuation *items, int n)
+{
+	LrContinuation *slow = palloc(sizeof(LrContinuation) * n);
+	LrPolicy   *policy = NULL;
+	int			version_id = 0;
+	int			nslow = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		unusable;
+
+		if (items[i].policy_version_id != version_id)
+		{
+			if (policy)
+				lr_policy_release(policy);
+			version_id = items[i].policy_version_id;
+			policy = lr_policy_try_hold(version_id, &unusable);
+		}
+		if (policy && items[i].step >= 0 && items[i].step < policy->nsteps && policy->steps[items[i].step].mean_duration > LR_SLOW_STEP)
+			slow[nslow++] = items[i];
+		else
+			items[i - nslow] = items[i];
+	}
+	if (policy)
+		lr_policy_release(policy);
+	memcpy(&items[n - nslow], slow, sizeof(LrContinuation) * nslow);
+	return nslow;
+}
+
+/* Does tasks while their runs are held, and goes on with these; returns how many came forward. */
+static int
+do_quick(LrContinuation *items, int n, LrExecution *execution)
+{
+	ListCell   *cell;
+	int			done;
+
+	(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = execution});
+	done = remove_tasks(items, n) + report_failed(items, n);
+	foreach(cell, execution->failed)
+		(void) report_failed(lfirst(cell), 1);
+	return done;
+}
+
 static bool
 is_slow_and_done(const LrContinuation *item)
 {
 	return item->slow && item->taken;
 }
 
-/* Does the steps among items that take long, and keeps the results with their tasks. */
+/*
+ * Does tasks that take long while nobody's run is held, and keeps the results with them. Those whose lead has changed, or that nobody waits
+ * for any more, are seen to behind that: their runs ask for them again.
+ */
 static int
-do_slow(const LrContinuation *items, int n, LrExecution *execution)
+do_slow(LrContinuation *items, int n, LrExecution *execution)
 {
-	LrContinuation *slow = palloc(sizeof(LrContinuation) * n);
-	int			nslow = 0;
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID};
 	Datum		values[4];
 	Columns		columns;
+	int			nleft = 0;
 
 	for (int i = 0; i < n; i++)
+		items[i].slow = true;
+	lr_runs_execute(items, n, execution);
+	columns = columns_of(items, n, is_slow_and_done);
+	if (columns.n > 0)
 	{
-		if (items[i].slow)
-			slow[nslow++] = items[i];
+		values[0] = lr_int8_array(columns.run_ids, columns.n);
+		values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
+		values[2] = lr_array(columns.outputs, columns.no_output, columns.n, JSONBOID);
+		values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
+		lr_sql_begin(&identity);
+		lr_sql_kept(LR_PLAN_STORE_DONE,
+					"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
+					" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
+		lr_sql_end(&identity);
 	}
-	if (nslow == 0)
-		return 0;
-	lr_runs_execute(slow, nslow, execution);
-	columns = columns_of(slow, nslow, is_slow_and_done);
-	if (columns.n == 0)
-		return 0;
-	values[0] = lr_int8_array(columns.run_ids, columns.n);
-	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
-	values[2] = lr_array(columns.outputs, columns.no_output, columns.n, JSONBOID);
-	values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
-	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_STORE_DONE,
-				"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
-				" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
-	lr_sql_end(&identity);
-	return columns.n;
+	for (int i = 0; i < n; i++)
+	{
+		if (!items[i].taken)
+			items[nleft++] = items[i];
+	}
+	for (int i = 0; i < nleft; i++)
+		items[i].slow = false;
+	return columns.n + (nleft > 0 ? do_quick(items, nleft, execution) : 0);
 }
 
 static bool

@@ -51,7 +51,7 @@ CREATE FUNCTION summary(lead jsonb) RETURNS jsonb LANGUAGE sql
 SELECT leadroute.register_agent('budget', '1', '{estimateBudget}', 'public.budget(jsonb)');
 SELECT leadroute.register_agent('fraud', '1', '{checkFraud}', 'public.fraud(jsonb)');
 SELECT leadroute.register_agent('summary', '1', '{summarizeLead}', 'public.summary(jsonb)');
-SELECT leadroute.register_external_agent('lookup', '1', '{lookUp}', '{external_id,country}', breaker_cooldown => '1 second', breaker_failures => 8);
+SELECT leadroute.register_external_agent('lookup', '1', '{lookUp}', '{external_id,country}', breaker_cooldown => '1 second', breaker_failures => 30);
 
 -- failing one time in five they fail eight times in a row now and then
 UPDATE leadroute.agents SET breaker_failures = 8, breaker_cooldown = '1 second' WHERE kind = 'sql';
