@@ -101,6 +101,7 @@ async function doTask({ task, token, attempt, inputs }) {
 let givingBack = null;
 function giveBack() {
     givingBack ??= (async () => {
+        await null;
         try {
             while (done.length + failed.length > 0) {
                 const finished = done.splice(0).filter(isOurs);

@@ -164,7 +164,8 @@ sub try_agent
 	$end->($other, 'the other');
 	$insert->(['killed', 'SS']);
 	$until->(q{SELECT count(*) = 1 FROM leadroute.waiting_tasks WHERE state = 'claimed'}, 'one is in hand');
-	$agent->{run}->kill_kill(grace => 0);
+	$agent->{run}->signal('KILL');
+	$agent->{run}->finish;
 	$agent = $begin->();
 	$until->("SELECT count(*) = 1 FROM steps WHERE external_id = '$policy killed' AND errors = 'LR011 lease'", 'another does what one was killed over');
 	$end->($agent, 'the last');
