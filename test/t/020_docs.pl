@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my @pages = qw(intake registry policy policy_drafts policy_trials policy_analysis pipeline agents scoring assignment assignment_calendars assignment_accounts assignment_counters
-  assignment_persons assignment_afterwards workers events slas provenance observe adoption);
+  assignment_persons assignment_afterwards orchestrator workers events slas provenance observe adoption);
 
 my $node = new_server('docs');
 $node->start;
