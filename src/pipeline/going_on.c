@@ -129,6 +129,7 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	HeapTuple  *rows = palloc(sizeof(HeapTuple) * n);
 	int64	   *lead_ids = palloc(sizeof(int64) * n);
 	int64		total;
+	int			nest;
 	MemoryContext saved;
 
 	lr_batch_init(&batch, policy, source, GetCurrentTimestamp(), how->cause ? how->cause : waiting[0].cause, waiting[0].routed_by);
@@ -149,7 +150,9 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	}
 	MemoryContextSwitchTo(saved);
 	lr_find_declined(&batch);
+	nest = lr_by_index_suspend();
 	lr_batch_run(&batch);
+	lr_settings_leave(nest);
 	for (int i = 0; i < batch.n; i++)
 	{
 		batch.runs[i].repeats = stays_as_it_is(&batch.runs[i]);

@@ -348,13 +348,18 @@ execute_steps(LrRun *run, const LrWaiting *waiting, void *argument)
 		LrContinuation *item = &waiting->items[i];
 		LrStep	   *step;
 		MemoryContext saved;
+		int			nest;
+		bool		done;
 
 		if (!item->slow || !is_wanted(run, item) || GetCurrentTimestamp() > executing->execution->until)
 			continue;
 		step = &run->batch->policy->steps[item->step];
 		item->taken = true;
 		run->batch->execution = executing->execution;
-		if (!lr_step_execute(step, run, item))
+		nest = lr_by_index_suspend();
+		done = lr_step_execute(step, run, item);
+		lr_settings_leave(nest);
+		if (!done)
 			continue;
 		saved = MemoryContextSwitchTo(executing->memory);
 		item->output = datumCopy(run->values[step->first_fact], false, -1);
