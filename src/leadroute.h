@@ -271,6 +271,7 @@ extern Datum lr_array(const Datum *elements, const bool *nulls, int n, Oid type)
 extern int	lr_search_path_enter(void);
 extern int	lr_settings_enter(const char *timezone);
 extern int	lr_by_index_enter(void);
+extern int	lr_by_index_suspend(void);
 extern void lr_read_only_enter(void);
 extern void lr_settings_leave(int nest);
 

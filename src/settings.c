@@ -8,9 +8,24 @@
 #include "leadroute.h"
 
 #include "catalog/namespace.h"
+#include "jit/jit.h"
+#include "optimizer/cost.h"
 #include "utils/guc.h"
 
 #define SEARCH_PATH "pg_catalog, pg_temp"
+
+/* What lr_by_index_enter() switches off. */
+typedef struct Planning
+{
+	bool		jit;
+	bool		seqscan;
+	bool		bitmapscan;
+	bool		hashjoin;
+	bool		mergejoin;
+} Planning;
+
+/* The session's own, from before it was switched off. */
+static Planning outside = {true, true, true, true, true};
 
 static void
 set(const char *name, const char *value)
@@ -60,6 +75,12 @@ lr_settings_enter(const char *timezone)
 	return nest;
 }
 
+static bool
+goes_by_index(void)
+{
+	return !jit_enabled && !enable_seqscan && !enable_bitmapscan && !enable_hashjoin && !enable_mergejoin;
+}
+
 /*
  * Has statements find the few rows that they name by index, whatever statistics say: tables that fill and empty in a moment have none
  * that hold. Returns what lr_settings_leave wants.
@@ -69,12 +90,39 @@ lr_by_index_enter(void)
 {
 	int			nest = NewGUCNestLevel();
 
+	if (!goes_by_index())
+		outside = (Planning) {jit_enabled, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin};
 	/* what has no index looks dear then, and would be compiled each time */
 	set("jit", "off");
 	set("enable_seqscan", "off");
 	set("enable_bitmapscan", "off");
 	set("enable_hashjoin", "off");
 	set("enable_mergejoin", "off");
+	return nest;
+}
+
+/*
+ * Has statements planned as the session has it, within lr_by_index_enter(): those of agents are not ours, and their plans are kept. Returns what
+ * lr_settings_leave wants.
+ */
+int
+lr_by_index_suspend(void)
+{
+	int			nest;
+
+	if (!goes_by_index())
+		return -1;
+	nest = NewGUCNestLevel();
+	if (outside.jit)
+		set("jit", "on");
+	if (outside.seqscan)
+		set("enable_seqscan", "on");
+	if (outside.bitmapscan)
+		set("enable_bitmapscan", "on");
+	if (outside.hashjoin)
+		set("enable_hashjoin", "on");
+	if (outside.mergejoin)
+		set("enable_mergejoin", "on");
 	return nest;
 }
 

@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(leadroute_continue_runs);
 
 static bool same_batch(const LrWaiting *a, const LrWaiting *b);
 static int64 go_on(const LrWaiting *waiting, int n, const LrGoingOn *how);
+static int64 leave(const LrSource *source, const LrWaiting *waiting, int n, const char *reason);
 static int64 go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n, const LrGoingOn *how);
 static bool go_on_step(LrStep *step, LrRun *run);
 static LrContinuation *item_of(const LrRun *run, const LrStep *step);
@@ -107,17 +108,22 @@ go_on(const LrWaiting *waiting, int n, const LrGoingOn *how)
 	if (source == NULL)
 		return 0;
 	if (policy == NULL)
-	{
-		int64	   *lead_ids = palloc(sizeof(int64) * n);
-
-		for (int i = 0; i < n; i++)
-			lead_ids[i] = waiting[i].lead_id;
-		lr_record_waiting(source->source_id, lead_ids, n, "policy_unusable", true, GetCurrentTimestamp(), waiting[0].routed_by);
-		return n;
-	}
+		return leave(source, waiting, n, "policy_unusable");
 	total = go_on_batch(source, policy, waiting, n, how);
 	lr_policy_release(policy);
 	return total;
+}
+
+/* Lists runs as waiting for route_pending(); returns how many. */
+static int64
+leave(const LrSource *source, const LrWaiting *waiting, int n, const char *reason)
+{
+	int64	   *lead_ids = palloc(sizeof(int64) * n);
+
+	for (int i = 0; i < n; i++)
+		lead_ids[i] = waiting[i].lead_id;
+	lr_record_waiting(source->source_id, lead_ids, n, reason, true, GetCurrentTimestamp(), waiting[0].routed_by);
+	return n;
 }
 
 static int64
@@ -129,6 +135,7 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	HeapTuple  *rows = palloc(sizeof(HeapTuple) * n);
 	int64	   *lead_ids = palloc(sizeof(int64) * n);
 	int64		total;
+	int			nest;
 	MemoryContext saved;
 
 	lr_batch_init(&batch, policy, source, GetCurrentTimestamp(), how->cause ? how->cause : waiting[0].cause, waiting[0].routed_by);
@@ -140,7 +147,13 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	saved = MemoryContextSwitchTo(batch.memory);
 	for (int i = 0; i < n; i++)
 		lead_ids[i] = waiting[i].lead_id;
-	lr_waiting_fetch(source, lead_ids, n, rows);
+	if (!lr_waiting_fetch(source, lead_ids, n, rows))
+	{
+		MemoryContextSwitchTo(saved);
+		MemoryContextDelete(batch.memory);
+		ExecDropSingleTupleTableSlot(slot);
+		return leave(source, waiting, n, "table_unreadable");
+	}
 	/* a row that is gone takes its state along, unless somebody switched our triggers off: then the run waits for reconcile() */
 	for (int i = 0; i < n; i++)
 	{
@@ -149,7 +162,9 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	}
 	MemoryContextSwitchTo(saved);
 	lr_find_declined(&batch);
+	nest = lr_by_index_suspend();
 	lr_batch_run(&batch);
+	lr_settings_leave(nest);
 	for (int i = 0; i < batch.n; i++)
 	{
 		batch.runs[i].repeats = stays_as_it_is(&batch.runs[i]);

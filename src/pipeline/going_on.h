@@ -47,7 +47,7 @@ typedef struct LrContinued
 
 /* waiting_runs.c */
 extern LrWaiting *lr_waiting_find(const int64 *lead_ids, int n, int *nfound);
-extern void lr_waiting_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows);
+extern bool lr_waiting_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows);
 extern void lr_waiting_match(LrWaiting *waiting, int n, LrContinuation *items, int nitems);
 extern void lr_waiting_add(LrBatch *batch, const LrWaiting *waiting, TupleTableSlot *slot, HeapTuple row);
 extern bool lr_same_value(Oid type, Datum a, Datum b);

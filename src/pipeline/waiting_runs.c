@@ -15,7 +15,6 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/jsonb.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(leadroute_read_task_inputs);
 
@@ -75,16 +74,37 @@ lr_waiting_find(const int64 *lead_ids, int n, int *nfound)
 	return waiting;
 }
 
+/* What lr_waiting_fetch() fetches. */
+typedef struct Fetching
+{
+	const LrSource *source;
+	const int64 *lead_ids;
+	int			n;
+	HeapTuple  *rows;
+} Fetching;
+
+static void
+fetch(void *argument)
+{
+	Fetching   *fetching = argument;
+
+	lr_leads_fetch(fetching->source, fetching->lead_ids, fetching->n, fetching->rows);
+}
+
 /*
- * Fetches the leads' rows as they are now. The caller's snapshot may be older than the leads themselves: an executor's is older than
- * the tasks that it finds.
+ * Fetches the leads' rows as they are now. False, and no rows, if the table cannot be read, such as where its owner has lost a right: that
+ * is no affair of who goes on with leads of other tables, too.
  */
-void
+bool
 lr_waiting_fetch(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows)
 {
-	PushActiveSnapshot(GetLatestSnapshot());
-	lr_leads_fetch(source, lead_ids, n, rows);
-	PopActiveSnapshot();
+	Fetching	fetching = {source, lead_ids, n, rows};
+	int			sqlstate;
+
+	if (lr_guard(fetch, &fetching, &sqlstate))
+		return true;
+	memset(rows, 0, sizeof(HeapTuple) * n);
+	return false;
 }
 
 /* Gives each run that waits the items that are for it. Both are few, or in order: items by lead. */
@@ -228,7 +248,7 @@ visit_runs(LrContinuation *items, int n, VisitRun visit, void *argument)
 		lr_batch_init(&batch, policy, source, GetCurrentTimestamp(), waiting[i].cause, waiting[i].routed_by);
 		saved = MemoryContextSwitchTo(batch.memory);
 		batch.continuing = true;
-		lr_waiting_fetch(source, &waiting[i].lead_id, 1, &row);
+		(void) lr_waiting_fetch(source, &waiting[i].lead_id, 1, &row);
 		if (row)
 		{
 			TupleTableSlot *slot = MakeSingleTupleTableSlot(source->desc, &TTSOpsHeapTuple);
@@ -348,6 +368,8 @@ execute_steps(LrRun *run, const LrWaiting *waiting, void *argument)
 		LrContinuation *item = &waiting->items[i];
 		LrStep	   *step;
 		MemoryContext saved;
+		int			nest;
+		bool		done;
 
 		/* what the function would be given is not what is on record: the run has to see to that first */
 		if (!item->slow || !is_wanted(run, item) || run->continued->changed != NULL || GetCurrentTimestamp() > executing->execution->until)
@@ -355,7 +377,10 @@ execute_steps(LrRun *run, const LrWaiting *waiting, void *argument)
 		step = &run->batch->policy->steps[item->step];
 		item->taken = true;
 		run->batch->execution = executing->execution;
-		if (!lr_step_execute(step, run, item))
+		nest = lr_by_index_suspend();
+		done = lr_step_execute(step, run, item);
+		lr_settings_leave(nest);
+		if (!done)
 			continue;
 		saved = MemoryContextSwitchTo(executing->memory);
 		item->output = datumCopy(run->values[step->first_fact], false, -1);
