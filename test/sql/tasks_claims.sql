@@ -45,10 +45,10 @@ SELECT leadroute.publish_policy('tasks_claims', '{"leadroute": 1,
     "rules": [{"name": "others", "when": "true", "outcome": "nurture", "reason": "heard"}]}', 'test') > 0 AS published;
 SELECT leadroute.activate_policy('tasks_claims') > 0 AND leadroute.activate_policy('tasks_claims_plain') > 0 AND leadroute.activate_policy('tasks_claims_odd') > 0 AS active;
 CREATE VIEW waiting AS
-    SELECT k.key::integer AS id, w.queue, w.agent, w.state, w.why, w.attempt FROM leadroute.waiting_tasks w JOIN leadroute.lead_keys k USING (lead_id)
+    SELECT CASE WHEN t.relation_name LIKE 'tasks_claims.%' THEN k.key::integer END AS id, w.queue, w.agent, w.state, w.why, w.attempt FROM leadroute.waiting_tasks w JOIN leadroute.lead_keys k USING (lead_id)
     JOIN leadroute.attached_tables t USING (source_id) WHERE t.relation_name LIKE 'tasks_claims.%';
 CREATE VIEW decided AS
-    SELECT k.key::integer AS id, d.outcome, d.reason_code FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id)
+    SELECT CASE WHEN t.relation_name LIKE 'tasks_claims.%' THEN k.key::integer END AS id, d.outcome, d.reason_code FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id)
     JOIN leadroute.attached_tables t USING (source_id) WHERE t.relation_name LIKE 'tasks_claims.%';
 CREATE TABLE held (task text, token bigint, capability text, attempt integer, lead_id bigint, inputs jsonb, traceparent text, deadline timestamptz, heartbeat interval, n serial);
 GRANT SELECT, INSERT, DELETE ON held TO regress_lr_sizer, regress_lr_rival;
@@ -60,7 +60,7 @@ INSERT INTO leads VALUES (1, 'DE', 'jane@acme.example', 7);
 INSERT INTO leads VALUES (2, 'FR', NULL, 900), (3, 'AT', 'joe@acme.example', 5);
 INSERT INTO plain_leads VALUES (11, 'DE'), (12, 'FR');
 SELECT k.key AS id, x.inputs FROM leadroute.tasks x JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id)
-    WHERE t.relation_name LIKE 'tasks_claims.%' ORDER BY k.key::integer;
+    WHERE t.relation_name LIKE 'tasks_claims.%' ORDER BY length(k.key), k.key;
 SELECT * FROM waiting ORDER BY id;
 
 -- who may, and what can be asked for

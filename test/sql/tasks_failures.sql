@@ -17,14 +17,14 @@ CREATE FUNCTION use_step(members jsonb) RETURNS void LANGUAGE sql AS $$
     SELECT leadroute.activate_policy('tasks_failures');
 $$;
 CREATE VIEW mine AS
-    SELECT x.*, k.key::integer AS id FROM leadroute.tasks x JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id)
+    SELECT x.*, CASE WHEN t.relation = 'tasks_failures.leads'::regclass THEN k.key::integer END AS id FROM leadroute.tasks x JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id)
     WHERE t.relation = 'tasks_failures.leads'::regclass;
 CREATE VIEW waiting AS
     SELECT m.id, w.agent, w.state, w.why, w.attempt, m.token IS NOT NULL AS held, m.wake_at - m.scheduled_at AS due_in,
         (SELECT jsonb_agg(h - 'at') FROM jsonb_array_elements(w.history) h) AS history
     FROM mine m JOIN leadroute.waiting_tasks w ON w.task = m.run_id || '/' || m.step_no;
 CREATE VIEW decided AS
-    SELECT k.key::integer AS id, d.outcome, d.reason_code, p.status, p.sqlstate, p.place, p.output, p.attempts ->> 'by' AS by, p.attempts ->> 'fallback' AS fallback,
+    SELECT CASE WHEN t.relation = 'tasks_failures.leads'::regclass THEN k.key::integer END AS id, d.outcome, d.reason_code, p.status, p.sqlstate, p.place, p.output, p.attempts ->> 'by' AS by, p.attempts ->> 'fallback' AS fallback,
         (SELECT string_agg(concat_ws(' ', h ->> 'by', h ->> 'attempt', h ->> 'error'), ', ' ORDER BY n) FROM jsonb_array_elements(p.attempts -> 'attempts') WITH ORDINALITY AS h (h, n)) AS attempts
     FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id)
     JOIN leadroute.provenance p ON p.decision_id = d.decision_id AND p.as_of = d.as_of AND p.step_no = 1

@@ -134,6 +134,14 @@ y@acme.example
 	run_tests => [ q{SELECT * FROM leadroute.run_document_tests('{"tests": [{}]}')}, q{SELECT * FROM leadroute.run_tests(1, NULL, '[]')} ],
 	backtest_decisions => [ q{SELECT * FROM leadroute.backtest_policy('default', 1, '-infinity')}, q{SELECT * FROM leadroute.backtest_document('default', '{}', '-infinity')} ],
 	explain_rule => [ q{SELECT leadroute.explain_rule(min(decision_id), 'x') FROM leadroute.decisions} ],
+	claim_tasks => [ q{SELECT * FROM leadroute.claim_tasks('a@1')} ],
+	complete_tasks => [ q{SELECT * FROM leadroute.complete_tasks('{1/1}', '{1}', ARRAY['{}'::jsonb])} ],
+	continue_runs => [ q{SELECT leadroute.continue_runs('{1}', '{1}', '{0}', '{NULL}', '{NULL}', '{NULL}')} ],
+	do_work => [ q{SELECT leadroute.do_work(1)} ],
+	read_task_inputs => [ q{SELECT leadroute.read_task_inputs('{1}', '{1}', '{1}', 0)} ],
+	register_external_agent => [ q{SELECT leadroute.register_external_agent('outside', '1', '{look}', '{}')} ],
+	pause_routing => [ q{SELECT leadroute.pause_routing('region:x', 'a reason')} ],
+	resume_routing => [ q{SELECT leadroute.resume_routing('region:x')} ],
 	explain_version_rule => [ q{SELECT * FROM leadroute.explain_rule('default', 1, 'x', '{}')} ]);
 
 my @functions = split /\n/, $node->safe_psql(
