@@ -268,6 +268,7 @@ typedef struct LrGoingOn
 } LrGoingOn;
 
 extern void lr_keep_results(LrRun *run);
+extern void lr_runs_check(void);
 extern int64 lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how);
 extern void lr_runs_execute(LrContinuation *items, int n, LrExecution *execution);
 extern bool lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item);
