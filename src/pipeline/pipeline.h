@@ -217,6 +217,9 @@ extern double lr_run_confidence(const LrRun *run);
 extern void lr_tasks_write(struct LrRecorder *recorder, LrBatch *batch);
 extern void lr_tasks_remove(const LrBatch *batch);
 
+/* unchanged.c */
+extern void lr_find_unchanged(LrBatch *batch);
+
 /* pause.c */
 extern bool lr_paused(const LrRun *run);
 
