@@ -56,7 +56,11 @@ BEGIN
               AND NOT EXISTS (SELECT FROM leadroute.entries n WHERE n.lead_id = e.lead_id AND n.supersedes = e.run_id)
             UNION ALL
             SELECT t.relation_name, 'run with two entries of one number', e.lead_id FROM leadroute.entries e
-            WHERE e.source_id = t.source_id AND e.as_of >= reconcile.since GROUP BY e.lead_id, e.run_id, e.entry_no HAVING count(*) > 1;
+            WHERE e.source_id = t.source_id AND e.as_of >= reconcile.since GROUP BY e.lead_id, e.run_id, e.entry_no HAVING count(*) > 1
+            UNION ALL
+            SELECT t.relation_name, 'run that waits for nothing', s.lead_id FROM leadroute.lead_states s
+            WHERE s.source_id = t.source_id AND s.outcome = 'pending' AND s.reason_code = 'waiting' AND s.closed_at IS NULL AND s.since >= reconcile.since
+              AND NOT EXISTS (SELECT FROM leadroute.tasks k WHERE k.run_id = s.run_id);
     END LOOP;
 END $$;
 COMMENT ON FUNCTION leadroute.reconcile(regclass, timestamptz) IS

@@ -19,6 +19,7 @@ sub setup_of
 	my $capped = int($leads / 8);
 	return qq{
 CREATE EXTENSION leadroute;
+CREATE TABLE changed (lead text);
 CREATE TABLE ledger (lead text, step text, given text[], at timestamptz DEFAULT clock_timestamp());
 
 -- One in five fails: by an error, by what it returns, by an error that ends the transaction, or by taking too long.
@@ -103,6 +104,9 @@ sub inserting
 			push @script, ($kept ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid';" if rand() < 0.7;
 		}
 		else { push @script, "DO \$\$ BEGIN $into " . $rows->('never') . "; RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END \$\$;"; }
+		# a few are changed, so that they are asked about again
+		push @script, "WITH c AS (UPDATE leads SET country = 'DE' WHERE lead_id = (SELECT max(lead_id) FROM leads WHERE external_id LIKE 'lead-$session-%') RETURNING external_id)"
+		  . ' INSERT INTO changed SELECT external_id FROM c;' if rand() < 0.08;
 		# a few go, or are decided by a person, while their run waits
 		push @script, "DELETE FROM leads WHERE lead_id = (SELECT max(lead_id) FROM leads WHERE external_id LIKE 'lead-$session-%');" if rand() < 0.05;
 		push @script, "SELECT leadroute.override_decision(run_id, 'rejected', NULL, 'test') IS NULL FROM leadroute.lead_states s JOIN leads USING (lead_id)"
