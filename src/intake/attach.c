@@ -135,7 +135,17 @@ leadroute_detach_table(PG_FUNCTION_ARGS)
 	rel = table_open(relid, ShareRowExclusiveLock);
 	check_owner(rel);
 	lr_sql_begin(&identity);
-	n = lr_sql("UPDATE leadroute.attached_tables SET relation = NULL, detached_at = now() WHERE relation = $1", false, 1, types, values, NULL);
+	n = lr_sql("UPDATE leadroute.attached_tables SET relation = NULL, detached_at = now() WHERE relation = $1 RETURNING source_id", false, 1, types, values, NULL);
+	/* its leads cannot be read any more: nobody is to work for them. Attached again, route_lead() asks for it again */
+	if (n > 0)
+	{
+		Oid			source_types[] = {INT4OID};
+		Datum		source[] = {Int32GetDatum(lr_sql_int32(0, 1, 0))};
+
+		lr_sql("DELETE FROM leadroute.tasks t USING (SELECT x.run_id, x.step_no FROM leadroute.lead_states s JOIN leadroute.tasks x ON x.run_id = s.run_id"
+			   " WHERE s.source_id = $1 AND s.outcome = 'pending' FOR UPDATE OF x SKIP LOCKED) w WHERE t.run_id = w.run_id AND t.step_no = w.step_no",
+			   false, 1, source_types, source, NULL);
+	}
 	lr_sql_end(&identity);
 	if (n == 0)
 		ereport(ERROR,

@@ -161,6 +161,9 @@ leadroute_reopen_lead(PG_FUNCTION_ARGS)
 		forget_conversion(state->lead_id, state->finished_at);
 	lr_lead_act(&(LrLeadAct) {.act = "reopen",.lead_id = state->lead_id,.run_id = state->run_id,.owner_id = state->owner_id,.reason = reason,
 				.user = GetUserId()});
+	/* a run that waited goes on; what it had asked for is gone */
+	if (state->entry_no > 0)
+		lr_route_by_ids(&state->lead_id, 1, &(LrByIds) {.cause = 'p',.note = reason,.locked = true,.done = keep_run_id,.argument = &run_id});
 	/* who has left meanwhile works no lead */
 	if (state->owner_id && lr_owner_left(state->owner_id))
 		lr_route_by_ids(&state->lead_id, 1, &(LrByIds) {.cause = 'l',.note = reason,.locked = true,.done = keep_run_id,.argument = &run_id});

@@ -40,6 +40,8 @@ static int64 go_on(const LrWaiting *waiting, int n, const LrGoingOn *how);
 static int64 leave(const LrSource *source, const LrWaiting *waiting, int n, const char *reason);
 static int64 go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n, const LrGoingOn *how);
 static bool go_on_step(LrStep *step, LrRun *run);
+static void find_tasks(LrWaiting *waiting, int n);
+static bool asks(const LrRun *run);
 static LrContinuation *item_of(const LrRun *run, const LrStep *step);
 static void give_result(LrStep *step, LrRun *run, LrContinuation *item);
 static bool inputs_changed(const LrStep *step, const LrRun *run);
@@ -87,6 +89,8 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 		items[i].taken = l < nleads && lead_ids[l] == items[i].lead_id;
 	}
 	lr_waiting_match(waiting, nwaiting, items, n);
+	if (how->check_tasks)
+		find_tasks(waiting, nwaiting);
 	PG_TRY();
 	{
 		for (int first = 0, end; first < nwaiting; first = end)
@@ -108,6 +112,37 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
 	return total;
+}
+
+/* Finds which steps of runs have tasks: those of a lead that was closed, or whose table was detached, are gone. */
+static void
+find_tasks(LrWaiting *waiting, int n)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	LrIdentity	identity;
+	Oid			types[] = {INT8ARRAYOID};
+	Datum		values[1];
+	int64	   *run_ids = palloc(sizeof(int64) * Max(n, 1));
+	uint64		found;
+	MemoryContext saved;
+
+	for (int i = 0; i < n; i++)
+		run_ids[i] = waiting[i].run_id;
+	values[0] = lr_int8_array(run_ids, n);
+	lr_sql_begin(&identity);
+	found = lr_sql("SELECT run_id, step_no::integer FROM leadroute.tasks WHERE run_id = ANY ($1)", false, 1, types, values, NULL);
+	saved = MemoryContextSwitchTo(memory);
+	for (int i = 0; i < n; i++)
+	{
+		waiting[i].tasks_known = true;
+		for (uint64 t = 0; t < found; t++)
+		{
+			if (lr_sql_int64(t, 1, 0) == waiting[i].run_id)
+				waiting[i].tasks = bms_add_member(waiting[i].tasks, lr_sql_int32(t, 2, 1) - 1);
+		}
+	}
+	MemoryContextSwitchTo(saved);
+	lr_sql_end(&identity);
 }
 
 static bool
@@ -223,7 +258,7 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	{
 		batch.runs[i].repeats = stays_as_it_is(&batch.runs[i]);
 		batch.runs[i].unchanged = batch.runs[i].repeats && batch.runs[i].outcome == LR_PENDING &&
-			strcmp(batch.runs[i].reason, batch.runs[i].continued->waiting->reason) == 0;
+			strcmp(batch.runs[i].reason, batch.runs[i].continued->waiting->reason) == 0 && !asks(&batch.runs[i]);
 		keep_asked(&batch.runs[i]);
 	}
 	lr_assign_batch(&batch);
@@ -266,6 +301,8 @@ go_on_step(LrStep *step, LrRun *run)
 	LrStepResult *result = &run->steps[step->number];
 	LrContinuation *item;
 
+	if (recorded->status == LR_STEP_WAITING && continued->waiting->tasks_known && !bms_is_member(step->number, continued->waiting->tasks))
+		return false;
 	if (recorded->status == LR_STEP_WAITING && step->hold_until && recorded->detail_length > 0 && recorded->detail[0] == '{' &&
 		strncmp(recorded->detail, "{\"held_until\"", strlen("{\"held_until\"")) == 0)
 	{
@@ -377,6 +414,18 @@ stays_as_it_is(const LrRun *run)
 	const char *own = lr_evidence_stable(VARDATA(own_evidence), VARSIZE(own_evidence) - VARHDRSZ, &own_length);
 
 	return own_length == before->stable_length && memcmp(own, before->stable, own_length) == 0;
+}
+
+/* Tells whether a run asks for a step. */
+static bool
+asks(const LrRun *run)
+{
+	for (int i = 0; i < run->batch->policy->nsteps; i++)
+	{
+		if (run->steps[i].asked)
+			return true;
+	}
+	return false;
 }
 
 /* What a step that is asked for again was given before is not its result: its task is another one now, which is not the bringer's to remove. */

@@ -33,6 +33,8 @@ typedef struct LrWaiting
 	char	   *reason;
 	int			overflow_pool_id;	/* 0: it waits in none */
 	TimestampTz since;
+	bool		tasks_known;
+	Bitmapset  *tasks;			/* if that is known: steps that have a task */
 	LrContinuation *items;		/* results for it, in a row */
 	int			nitems;
 } LrWaiting;

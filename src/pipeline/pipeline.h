@@ -265,6 +265,7 @@ typedef struct LrGoingOn
 {
 	char		cause;			/* as in leadroute.entries; 0: that of the run */
 	bool		skip_locked;	/* leave out runs that somebody else has in hand */
+	bool		check_tasks;	/* a step that waits, and whose task is gone, is asked again */
 	LrExecution *execution;		/* of an executor; or NULL */
 	LrRunDone	done;
 	void	   *argument;

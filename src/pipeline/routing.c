@@ -371,7 +371,7 @@ go_on(LrRouting *routing)
 	batch->n = kept;
 	if (n == 0)
 		return;
-	routing->total += lr_runs_continue(items, n, &(LrGoingOn) {.cause = batch->cause == 'v' ? 'v' : 0,.done = routing->done,.argument = routing->argument});
+	routing->total += lr_runs_continue(items, n, &(LrGoingOn) {.cause = batch->cause == 'v' ? 'v' : 0,.check_tasks = batch->cause == 'm' || batch->cause == 'p',.done = routing->done,.argument = routing->argument});
 }
 
 /* Takes a batch through the pipeline and writes what came of it. */

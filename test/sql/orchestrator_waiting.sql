@@ -331,6 +331,21 @@ SELECT complete('goes away', '{}');
 SELECT count(*) FROM leadroute.claim_tasks('ow_look@1', max => 10);
 SELECT count(*) AS left_over FROM leadroute.tasks t WHERE NOT EXISTS (SELECT FROM leadroute.lead_states s WHERE s.run_id = t.run_id AND s.closed_at IS NULL);
 
+-- Closed, it is waited for no more; reopened, it is asked for again. So it is where the table is attached again.
+INSERT INTO leads VALUES ('closed', 'DE');
+SELECT leadroute.close_lead(leadroute.lead_of('leads', 'closed'), 'lost') IS NOT NULL AS closed;
+SELECT count(*) FROM tasks;
+SELECT leadroute.reopen_lead(leadroute.lead_of('leads', 'closed'), 'not lost') > 0 AS reopened;
+SELECT lead, state FROM tasks;
+SELECT leadroute.detach_table('leads');
+SELECT count(*) FROM leadroute.claim_tasks('ow_look@1', max => 10);
+SELECT leadroute.attach_table('leads', policy => 'orchestrator_waiting', reroute_on => '{company_size,industry,country}',
+    classes => '{"external_id": "plain", "country": "plain", "region": "plain", "company_size": "plain", "industry": "plain"}') > 0 AS attached;
+SELECT leadroute.route_lead(leadroute.lead_of('leads', 'closed'), 'attached again') > 0 AS looked;
+SELECT claim('closed', 'ow_look@1');
+SELECT complete('closed', '{}');
+SELECT * FROM state('closed');
+
 -- Paused: by pool, table and region. Who waits longest goes on first.
 SELECT use('{"steps": [{"capability": "assignOwner"}], "rules": [{"name": "large", "priority": 1, "when": "company_size > 50", "pool": "ow pool"},
     {"name": "small", "priority": 2, "when": "true", "pool": "ow other"}]}');
