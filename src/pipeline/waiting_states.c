@@ -122,16 +122,17 @@ read_entries(LrWaiting *waiting, int *n)
 	for (int i = 0; i < *n; i++)
 	{
 		LrWaiting  *w = &waiting[i];
-		Oid			partition = lr_entries_partition(w->since);
+		Oid			partition = lr_entries_partition_of_past(w->since);
 
 		if (partition != open)
 		{
 			if (OidIsValid(open))
 				close_lookup(&lookup);
-			open_lookup(&lookup, partition, AccessShareLock, ENTRY_RUN_ID);
+			if (OidIsValid(partition))
+				open_lookup(&lookup, partition, AccessShareLock, ENTRY_RUN_ID);
 			open = partition;
 		}
-		for (bool more = find(&lookup, w->run_id); more; more = index_getnext_slot(lookup.scan, ForwardScanDirection, lookup.slot))
+		for (bool more = OidIsValid(open) && find(&lookup, w->run_id); more; more = index_getnext_slot(lookup.scan, ForwardScanDirection, lookup.slot))
 			read_entry(lookup.slot, w);
 		/* of a lead that keeps its place in an overflow the last entry is younger than the state says, and may be another month's */
 		if (w->entry_no == 0 || w->overflow_pool_id)

@@ -45,6 +45,22 @@ lr_entries_partition(TimestampTz as_of)
 	return cached;
 }
 
+/* Returns the partition for a moment of the past; InvalidOid if it was taken away. */
+Oid
+lr_entries_partition_of_past(TimestampTz as_of)
+{
+	TimestampTz from;
+	TimestampTz to;
+	char		name[NAMEDATALEN];
+	Oid			relid;
+
+	if (entries_generation == lr_table_generation(LR_TABLE_ENTRIES) && OidIsValid(cached) && as_of >= cached_from && as_of < cached_to)
+		return cached;
+	find_month(as_of, &from, &to, name);
+	relid = get_relname_relid(name, lr_catalog()->schema);
+	return OidIsValid(relid) && get_rel_relispartition(relid) ? relid : InvalidOid;
+}
+
 static void
 find_month(TimestampTz moment, TimestampTz *from, TimestampTz *to, char *name)
 {

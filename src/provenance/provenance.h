@@ -137,6 +137,9 @@ typedef struct LrRecorder
 	struct LrWriter *clocks;
 } LrRecorder;
 
+/* Counts changes of states of leads, by this session. */
+extern uint64 lr_state_changes;
+
 extern void lr_record_batch(LrRecorder *recorder, LrBatch *batch);
 extern void lr_record_shadow(LrRecorder *recorder, LrBatch *batch);
 extern void lr_recorder_end(LrRecorder *recorder);
@@ -146,5 +149,6 @@ extern void lr_note_merged_changed(const int64 *lead_ids, int n, TimestampTz at)
 
 /* partition.c */
 extern Oid	lr_entries_partition(TimestampTz as_of);
+extern Oid	lr_entries_partition_of_past(TimestampTz as_of);
 
 #endif
