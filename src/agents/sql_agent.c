@@ -14,6 +14,7 @@
 #include "pgstat.h"
 #include "pipeline/pipeline.h"
 #include "policy/policy.h"
+#include "provenance/provenance.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -81,6 +82,7 @@ call(void *argument)
 	LOCAL_FCINFO(fcinfo, 1);
 	PgStat_FunctionCallUsage usage;
 	LrIdentity	identity;
+	uint64		changes = lr_state_changes;
 	int			nest;
 
 	GetUserIdAndSecContext(&identity.user, &identity.context);
@@ -98,6 +100,8 @@ call(void *argument)
 	/* what the function set for the session goes with it */
 	AtEOXact_GUC(false, nest);
 	SetUserIdAndSecContext(identity.user, identity.context);
+	if (unlikely(lr_state_changes != changes))
+		lr_runs_check();
 	if (!fcinfo->isnull && JB_ROOT_IS_OBJECT(DatumGetJsonbP(work->result)))
 		return;
 	/* what it wrote goes with it, as with any failure: it may be called again */

@@ -19,6 +19,7 @@
 #include "commands/trigger.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "provenance/provenance.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -52,6 +53,7 @@ leadroute_give_back(PG_FUNCTION_ARGS)
 		lr_counters_changed(0, true);
 		PG_RETURN_POINTER(NULL);
 	}
+	lr_state_changes++;
 	desc = RelationGetDescr(trigger->tg_relation);
 	lr_state_read(desc, trigger->tg_trigtuple, &before);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))

@@ -11,6 +11,7 @@
 #include "pipeline/pipeline.h"
 
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "assignment/assignment.h"
 #include "catalog/pg_type.h"
@@ -23,8 +24,16 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(leadroute_continue_runs);
+
+/* Runs that lr_runs_continue() has in hand and has not written. */
+static struct
+{
+	const LrWaiting *waiting;
+	int			n;
+} in_hand;
 
 static bool same_batch(const LrWaiting *a, const LrWaiting *b);
 static int64 go_on(const LrWaiting *waiting, int n, const LrGoingOn *how);
@@ -54,6 +63,8 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 	int			nwaiting;
 	int64		total = 0;
 	int			nest;
+	const LrWaiting *outer = in_hand.waiting;
+	int			nouter = in_hand.n;
 
 	lr_states_enter();
 	/* we may be in the trigger of an UPDATE: what it changed is to be seen */
@@ -76,12 +87,23 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 		items[i].taken = l < nleads && lead_ids[l] == items[i].lead_id;
 	}
 	lr_waiting_match(waiting, nwaiting, items, n);
-	for (int first = 0, end; first < nwaiting; first = end)
+	PG_TRY();
 	{
-		for (end = first + 1; end < nwaiting && end - first < lr_batch_size && same_batch(&waiting[first], &waiting[end]); end++)
-			;
-		total += go_on(&waiting[first], end - first, how);
+		for (int first = 0, end; first < nwaiting; first = end)
+		{
+			for (end = first + 1; end < nwaiting && end - first < lr_batch_size && same_batch(&waiting[first], &waiting[end]); end++)
+				;
+			in_hand.waiting = &waiting[first];
+			in_hand.n = nwaiting - first;
+			total += go_on(&waiting[first], end - first, how);
+		}
 	}
+	PG_FINALLY();
+	{
+		in_hand.waiting = outer;
+		in_hand.n = nouter;
+	}
+	PG_END_TRY();
 	lr_settings_leave(nest);
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
@@ -94,6 +116,38 @@ same_batch(const LrWaiting *a, const LrWaiting *b)
 	return a->source_id == b->source_id && a->policy_version_id == b->policy_version_id && a->mode == b->mode && a->cause == b->cause &&
 		a->routed_by == b->routed_by && a->trial_id == b->trial_id &&
 		(a->note == NULL ? b->note == NULL : b->note != NULL && strcmp(a->note, b->note) == 0);
+}
+
+/*
+ * Raises 27000 if a run that is in hand is not what it was: an agent's function has changed a lead amid its run, which would be decided on
+ * what it was, and lost what was decided meanwhile.
+ */
+void
+lr_runs_check(void)
+{
+	Relation	rel;
+	TupleTableSlot *slot;
+	int64		changed = 0;
+
+	if (in_hand.n == 0)
+		return;
+	rel = table_open(lr_catalog()->tables[LR_TABLE_LEAD_STATES], RowExclusiveLock);
+	slot = table_slot_create(rel, NULL);
+	for (int i = 0; i < in_hand.n && changed == 0; i++)
+	{
+		ItemPointerData tid = in_hand.waiting[i].tid;
+
+		if (in_hand.waiting[i].locked && !table_tuple_fetch_row_version(rel, &tid, SnapshotSelf, slot))
+			changed = in_hand.waiting[i].lead_id;
+		ExecClearTuple(slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	if (changed)
+		ereport(ERROR,
+				errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				errmsg("an agent has changed lead " INT64_FORMAT " amid its run", changed),
+				errhint("Have it return what it found; conditions and rules see that."));
 }
 
 /* Takes runs of one batch on; returns how many. Those whose table or policy version cannot be used any more wait for route_pending(). */

@@ -237,6 +237,7 @@ typedef struct LrContinuation
 	bool		slow;			/* of one that is executed: in a transaction that holds no run */
 	bool		by_fallback;	/* of one that is executed: by the fallback agent */
 	int			attempts_before;	/* of one that is executed */
+	int			policy_version_id;	/* of one that is executed */
 	char	   *history;		/* of one that is executed: attempts before, a JSON array; or NULL */
 } LrContinuation;
 
@@ -267,6 +268,7 @@ typedef struct LrGoingOn
 } LrGoingOn;
 
 extern void lr_keep_results(LrRun *run);
+extern void lr_runs_check(void);
 extern int64 lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how);
 extern void lr_runs_execute(LrContinuation *items, int n, LrExecution *execution);
 extern bool lr_step_execute(LrStep *step, LrRun *run, LrContinuation *item);

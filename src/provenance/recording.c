@@ -40,6 +40,8 @@ enum
 	"  AND EXISTS (SELECT FROM leadroute.policy_steps p WHERE p.policy_version_id = s.policy_version_id)))" \
 	" FROM leadroute.lead_states s WHERE lead_id = ANY ($1)"
 
+uint64		lr_state_changes = 0;
+
 /* Run ids that a session takes at a time, at least. */
 #define RUN_IDS_AHEAD 32
 
@@ -279,7 +281,10 @@ replace_states(LrRecorder *recorder, LrBatch *batch)
 		lr_writer_replace(recorder->changed, run->state_tid);
 	}
 	if (recorder->changed)
+	{
+		lr_state_changes++;
 		lr_writer_flush(recorder->changed);
+	}
 }
 
 static void
