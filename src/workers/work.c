@@ -9,6 +9,7 @@
  *
  * Some errors end the whole transaction: cancels, locks that are not to be had, resources. So does a function that takes longer than it
  * may. Then all tasks of the transaction are queued as before, and whoever called reports the one whose function it was in the next.
+ * Where no function was running, the next transaction takes one task alone; if that fails, too, the task is put off, and the others go on.
  */
 #include "workers/workers.h"
 
@@ -53,22 +54,36 @@ static struct
 	bool		timed_out;
 } in_hand;
 
-/* The last transaction failed. */
+/* The last transaction failed: the next one takes one task, so that it shows whose fault it is. */
 static bool careful = false;
 
-/* The last transaction did tasks that take little time. */
-static bool slow_is_next = false;
+/* What this transaction took, outside of functions. */
+static struct
+{
+	int			nruns;
+	int64		run_id;			/* of one run */
+	int			step_no;		/* 0: all of its steps that are done */
+	int			sqlstate;		/* of the failure; 0: somebody else's */
+} in_turn;
+
+/* Steps that take long had the last turn. */
+static bool slow_turn = false;
+
+/* What the last call found was all somebody else's. */
+static bool passed_over = false;
 
 static int	finish_done(int max);
 static int	take_tasks(int max, LrContinuation **items);
 static LrContinuation *read_tasks(int n);
-static int	set_slow_apart(LrContinuation *items, int n);
-static int	do_quick(LrContinuation *items, int n, LrExecution *execution);
+static void take_turn(const LrContinuation *items, int n, bool done);
+static int	slow_first(LrContinuation *items, int n);
 static int	do_slow(LrContinuation *items, int n, LrExecution *execution);
 static int	remove_tasks(const LrContinuation *items, int n);
 static void tell_breakers(const LrExecution *execution);
 static int	report_failed(const LrContinuation *items, int n);
 static bool is_worth_retrying(int sqlstate);
+static bool is_of_the_task(int sqlstate);
+static void put_off(void);
 static Columns columns_of(const LrContinuation *items, int n, Choose choose);
 
 /* Does up to max tasks, in the transaction of the caller; returns how many came forward: 0 if there is nothing to do now. */
@@ -79,33 +94,47 @@ lr_work(int max)
 	MemoryContext saved = MemoryContextSwitchTo(memory);
 	LrExecution execution = {.memory = memory,.until = GetCurrentTimestamp() + LONGEST_TURN,.careful = careful};
 	LrContinuation *items;
+	ListCell   *cell;
 	int			done;
 	int			n;
 	int			nslow;
 	int			nest;
 
 	in_hand.run_id = 0;
+	in_turn.nruns = 0;
+	in_turn.sqlstate = 0;
+	max = careful ? Min(max, 1) : max;
 	nest = lr_by_index_enter();
-	/* what holds runs is not in one transaction with what may take long */
 	done = finish_done(max);
-	n = done > 0 ? 0 : take_tasks(max, &items);
+	n = take_tasks(max, &items);
+	/* one of each queue may have come */
+	n = careful ? Min(n, 1) : n;
 
 	if (n > 0)
 	{
+		take_turn(items, n, false);
 		/* agents see what was committed when their tasks were, and not only what was when this transaction began */
 		PushActiveSnapshot(GetTransactionSnapshot());
-		nslow = set_slow_apart(items, n);
-		/* in turn, where there are both */
-		if (nslow < n && !(nslow > 0 && slow_is_next))
+		/* what takes long is done before runs are held; what nobody wants any more, or what there was no time for, is with the others behind */
+		nslow = slow_first(items, n);
+		/* in turn, where there are both: neither waits for all of the other */
+		if (nslow > 0 && nslow < n)
 		{
-			done = do_quick(items, n - nslow, &execution);
-			slow_is_next = true;
+			slow_turn = !slow_turn;
+			if (!slow_turn)
+				items += nslow;
+			n = slow_turn ? nslow : n - nslow;
+			nslow = slow_turn ? nslow : 0;
 		}
-		if (nslow > 0 && done == 0)
-		{
-			done = do_slow(&items[n - nslow], nslow, &execution);
-			slow_is_next = false;
-		}
+		nslow = do_slow(items, nslow, &execution);
+		items += nslow;
+		n -= nslow;
+		done += nslow;
+		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = &execution});
+		done += remove_tasks(items, n);
+		done += report_failed(items, n);
+		foreach(cell, execution.failed)
+			(void) report_failed(lfirst(cell), 1);
 		PopActiveSnapshot();
 		/* all at once, and at the end: who tells of several agents does so in their order, and keeps nobody waiting for long */
 		tell_breakers(&execution);
@@ -114,7 +143,15 @@ lr_work(int max)
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
 	careful = false;
+	passed_over = done == 0 && n > 0;
 	return done;
+}
+
+/* Tells whether the last call found tasks, and could do none, since somebody else has their runs in hand: further behind there may be others. */
+bool
+lr_work_passed_over(void)
+{
+	return passed_over;
 }
 
 /* Does tasks in the session of the caller; see the SQL comment. */
@@ -141,8 +178,9 @@ finish_done(int max)
 
 	lr_sql_begin(&identity);
 	n = (int) lr_sql_kept(LR_PLAN_DONE_LEADS,
-						  "SELECT s.lead_id FROM leadroute.lead_states s WHERE s.lead_id = ANY (ARRAY(SELECT t.lead_id FROM leadroute.tasks t WHERE t.state = 'd' ORDER BY t.run_id LIMIT $1))"
-						  " ORDER BY s.lead_id FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
+						  "SELECT s.lead_id FROM leadroute.lead_states s WHERE s.lead_id = ANY (ARRAY(SELECT t.lead_id FROM leadroute.tasks t WHERE t.state = 'd'"
+						  " AND (t.started_at IS NULL OR t.started_at <= clock_timestamp()) ORDER BY t.run_id LIMIT 1000))"
+						  " ORDER BY s.lead_id LIMIT $1 FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
 	lead_ids = lr_sql_int64s(n, memory);
 	if (n > 0)
 	{
@@ -166,6 +204,7 @@ finish_done(int max)
 	lr_sql_end(&identity);
 	if (n == 0)
 		return 0;
+	take_turn(items, n, true);
 	/* those that failed are not results yet; they come last, since a run that ends with one does not take what others gave any more */
 	failures = palloc(sizeof(LrContinuation) * n);
 	for (int i = 0; i < n; i++)
@@ -176,7 +215,9 @@ finish_done(int max)
 			items[i - nfailures] = items[i];
 	}
 	(void) lr_runs_continue(items, n - nfailures, &(LrGoingOn) {0});
-	return remove_tasks(items, n - nfailures) + report_failed(failures, nfailures);
+	(void) remove_tasks(items, n - nfailures);
+	(void) report_failed(failures, nfailures);
+	return n;
 }
 
 static int
@@ -206,6 +247,46 @@ take_tasks(int max, LrContinuation **items)
 	return n;
 }
 
+/* Notes whose turn it is. */
+static void
+take_turn(const LrContinuation *items, int n, bool done)
+{
+	in_turn.nruns = 1;
+	in_turn.run_id = items[0].run_id;
+	in_turn.step_no = done ? 0 : items[0].step + 1;
+	for (int i = 1; i < n; i++)
+		in_turn.nruns += !done || items[i].run_id != items[i - 1].run_id;
+}
+
+/* Puts the items whose steps take long in front; returns how many there are. */
+static int
+slow_first(LrContinuation *items, int n)
+{
+	LrPolicy   *policy = NULL;
+	int			nslow = 0;
+	bool		unusable;
+
+	for (int i = 0; i < n; i++)
+	{
+		LrContinuation item = items[i];
+
+		if (policy == NULL || policy->version_id != item.policy_version_id)
+		{
+			if (policy)
+				lr_policy_release(policy);
+			policy = lr_policy_try_hold(item.policy_version_id, &unusable);
+		}
+		if (policy == NULL || item.step >= policy->nsteps || policy->steps[item.step].mean_duration <= LR_SLOW_STEP)
+			continue;
+		item.slow = true;
+		items[i] = items[nslow];
+		items[nslow++] = item;
+	}
+	if (policy)
+		lr_policy_release(policy);
+	return nslow;
+}
+
 /* Reads a result of tasks, in the current memory context. */
 static LrContinuation *
 read_tasks(int n)
@@ -231,94 +312,47 @@ read_tasks(int n)
 	return items;
 }
 
-/* Puts tasks that take long, as far as this process knows, behind the others; returns how many those are. */
-static int
-set_slow_apart(LrContinuation *items, int n)
-{
-	LrContinuation *slow = palloc(sizeof(LrContinuation) * n);
-	LrPolicy   *policy = NULL;
-	int			version_id = 0;
-	int			nslow = 0;
-
-	for (int i = 0; i < n; i++)
-	{
-		bool		unusable;
-
-		if (items[i].policy_version_id != version_id)
-		{
-			if (policy)
-				lr_policy_release(policy);
-			version_id = items[i].policy_version_id;
-			policy = lr_policy_try_hold(version_id, &unusable);
-		}
-		if (policy && items[i].step >= 0 && items[i].step < policy->nsteps && policy->steps[items[i].step].mean_duration > LR_SLOW_STEP)
-			slow[nslow++] = items[i];
-		else
-			items[i - nslow] = items[i];
-	}
-	if (policy)
-		lr_policy_release(policy);
-	memcpy(&items[n - nslow], slow, sizeof(LrContinuation) * nslow);
-	return nslow;
-}
-
-/* Does tasks while their runs are held, and goes on with these; returns how many came forward. */
-static int
-do_quick(LrContinuation *items, int n, LrExecution *execution)
-{
-	ListCell   *cell;
-	int			done;
-
-	(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = execution});
-	done = remove_tasks(items, n) + report_failed(items, n);
-	foreach(cell, execution->failed)
-		(void) report_failed(lfirst(cell), 1);
-	return done;
-}
-
 static bool
 is_slow_and_done(const LrContinuation *item)
 {
 	return item->slow && item->taken;
 }
 
-/*
- * Does tasks that take long while nobody's run is held, and keeps the results with them. Those whose lead has changed, or that nobody waits
- * for any more, are seen to behind that: their runs ask for them again.
- */
+/* Does steps that take long, and keeps the results with their tasks. Afterwards those that were begun come first; returns how many. */
 static int
 do_slow(LrContinuation *items, int n, LrExecution *execution)
 {
+	int			nbegun = 0;
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID};
 	Datum		values[4];
 	Columns		columns;
-	int			nleft = 0;
 
-	for (int i = 0; i < n; i++)
-		items[i].slow = true;
+	if (n == 0)
+		return 0;
 	lr_runs_execute(items, n, execution);
-	columns = columns_of(items, n, is_slow_and_done);
-	if (columns.n > 0)
-	{
-		values[0] = lr_int8_array(columns.run_ids, columns.n);
-		values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
-		values[2] = lr_array(columns.outputs, columns.no_output, columns.n, JSONBOID);
-		values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
-		lr_sql_begin(&identity);
-		lr_sql_kept(LR_PLAN_STORE_DONE,
-					"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
-					" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
-		lr_sql_end(&identity);
-	}
 	for (int i = 0; i < n; i++)
 	{
-		if (!items[i].taken)
-			items[nleft++] = items[i];
+		LrContinuation item = items[i];
+
+		if (!item.taken)
+			continue;
+		items[i] = items[nbegun];
+		items[nbegun++] = item;
 	}
-	for (int i = 0; i < nleft; i++)
-		items[i].slow = false;
-	return columns.n + (nleft > 0 ? do_quick(items, nleft, execution) : 0);
+	columns = columns_of(items, nbegun, is_slow_and_done);
+	if (columns.n == 0)
+		return 0;
+	values[0] = lr_int8_array(columns.run_ids, columns.n);
+	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
+	values[2] = lr_array(columns.outputs, columns.no_output, columns.n, JSONBOID);
+	values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_STORE_DONE,
+				"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
+				" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
+	lr_sql_end(&identity);
+	return columns.n;
 }
 
 static bool
@@ -485,16 +519,38 @@ lr_work_leave(void)
 	disable_timeout(STATEMENT_TIMEOUT, false);
 }
 
+/* Tells whether an error may come with the task, or its lead; others are the session's, the server's, or of two that met. */
+static bool
+is_of_the_task(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_EXCEPTION):
+		case ERRCODE_TO_CATEGORY(ERRCODE_INVALID_TRANSACTION_STATE):
+		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
+		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
+		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
+		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
+			return false;
+		default:
+			return true;
+	}
+}
+
 /*
  * Tells whether it was a task's function that ended the transaction, or subtransaction, with an error that is not the session's
- * own affair. Then lr_work_report_failed() is to be called in the next.
+ * own affair; or that it was what came before or behind a function, which may be one task's fault, or its lead's. Then
+ * lr_work_report_failed() is to be called in the next.
  */
 bool
 lr_work_failed(int sqlstate)
 {
 	careful = true;
 	if (in_hand.run_id == 0)
-		return false;
+	{
+		in_turn.sqlstate = is_of_the_task(sqlstate) ? sqlstate : 0;
+		return in_turn.nruns > 0 && in_turn.sqlstate != 0;
+	}
 	in_hand.sqlstate = sqlstate;
 	in_hand.timed_out = in_hand.limited && sqlstate == ERRCODE_QUERY_CANCELED && !get_timeout_active(STATEMENT_TIMEOUT);
 	if (in_hand.limited)
@@ -513,7 +569,13 @@ lr_work_report_failed(void)
 	Datum		values[5];
 
 	if (in_hand.run_id == 0)
+	{
+		/* of several the next transaction finds out which */
+		if (in_turn.nruns == 1 && in_turn.sqlstate != 0)
+			put_off();
+		in_turn.nruns = 0;
 		return;
+	}
 	values[0] = Int64GetDatum(in_hand.run_id);
 	values[1] = Int32GetDatum(in_hand.step_no);
 	values[2] = Int32GetDatum(in_hand.attempts_before);
@@ -522,5 +584,18 @@ lr_work_report_failed(void)
 	in_hand.run_id = 0;
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_TASK_ABORTED, "SELECT leadroute.task_attempt_aborted($1, $2, $3, $4, $5)", 5, types, values, NULL);
+	lr_sql_end(&identity);
+}
+
+/* Puts off a task that cannot go on, by no fault of a function's, so that others come to their turn. Its history says why. */
+static void
+put_off(void)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8OID, INT4OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(in_turn.run_id), Int32GetDatum(in_turn.step_no), CStringGetTextDatum(unpack_sql_state(in_turn.sqlstate))};
+
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_PUT_OFF, "SELECT leadroute.put_off_task($1, $2, $3)", 3, types, values, NULL);
 	lr_sql_end(&identity);
 }
