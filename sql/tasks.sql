@@ -290,7 +290,9 @@ CREATE FUNCTION leadroute.drop_tasks() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    DELETE FROM leadroute.tasks t WHERE t.run_id = NEW.run_id;
+    -- An executor that has one in hand finds out by itself, and nobody waits for its function.
+    DELETE FROM leadroute.tasks t USING (SELECT x.run_id, x.step_no FROM leadroute.tasks x WHERE x.run_id = NEW.run_id FOR UPDATE SKIP LOCKED) w
+    WHERE t.run_id = w.run_id AND t.step_no = w.step_no;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION leadroute.drop_tasks() IS 'Trigger of lead_states: removes the tasks of a run that waits when its lead is closed.';
