@@ -19,7 +19,8 @@ static bool was_asked(uint64 row, int owner_id);
 
 /*
  * Finds the runs of leads routed again in which nothing changed: the same policy version, attributes, outputs and rule, and
- * an owner who is still there, or still the one to be preferred. Their decision stands; so does that of a lead that is closed.
+ * an owner who is still there, or still the one to be preferred. Their decision stands; so does that of a lead that is closed. A run that was
+ * left waiting for another reason than its own, such as a policy version that could not be used, has no tasks any more, and is not the same.
  */
 void
 lr_find_unchanged(LrBatch *batch)
@@ -48,7 +49,8 @@ lr_find_unchanged(LrBatch *batch)
 		if (lr_sql_kept(LR_PLAN_ENTRY,
 						"SELECT e.evidence, e.policy_version_id, e.rule_no, e.owner_id, e.outcome, s.closed_at IS NULL, e.mode = 'o', s.pool_id, e.choice"
 						" FROM leadroute.entries e JOIN leadroute.lead_states s USING (lead_id)"
-						" WHERE e.run_id = $1 AND s.lead_id = $2 AND s.run_id = $1 AND s.outcome = e.outcome", 2, types, values, NULL) > 0)
+						" WHERE e.run_id = $1 AND s.lead_id = $2 AND s.run_id = $1 AND s.outcome = e.outcome"
+						" AND (s.outcome <> 'pending' OR s.reason_code = e.reason_code)", 2, types, values, NULL) > 0)
 		{
 			MemoryContext saved = MemoryContextSwitchTo(memory);
 
