@@ -42,35 +42,45 @@
 #define lr_owns_extension(extension, role) object_ownercheck(ExtensionRelationId, extension, role)
 #endif
 
+/* Which indexes want an entry of a new version of a row. Up to PostgreSQL 15 all, or none. */
+#if PG_VERSION_NUM < 160000
+typedef enum TU_UpdateIndexes
+{
+	TU_None,
+	TU_All,
+	TU_Summarizing
+} TU_UpdateIndexes;
+#endif
+
 /*
  * Inserts the index tuples of a new row. A key that is taken raises 23505, or, if tolerant, is entered all the same, without
- * waiting for anybody: true is returned, and the caller has to take the row back.
+ * waiting for anybody: true is returned, and the caller has to take the row back. summarizing: only those of BRIN and the like.
  */
 static inline bool
-lr_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate, bool tolerant)
+lr_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate, bool tolerant, bool summarizing)
 {
 	bool		conflict = false;
 
 #if PG_VERSION_NUM >= 160000
-	list_free(ExecInsertIndexTuples(rri, slot, estate, false, tolerant, &conflict, NIL, false));
+	list_free(ExecInsertIndexTuples(rri, slot, estate, false, tolerant, &conflict, NIL, summarizing));
 #else
 	list_free(ExecInsertIndexTuples(rri, slot, estate, false, tolerant, &conflict, NIL));
 #endif
 	return conflict;
 }
 
-/* Updates a tuple, waiting for nobody: the caller has it locked. indexed: whether its index entries have to be made. */
+/* Updates a tuple, waiting for nobody: the caller has it locked. indexes: which of them want entries of it. */
 static inline TM_Result
-lr_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, CommandId cid, TM_FailureData *failure, LockTupleMode *mode, bool *indexed)
+lr_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, CommandId cid, TM_FailureData *failure, LockTupleMode *mode, TU_UpdateIndexes *indexes)
 {
 #if PG_VERSION_NUM >= 160000
-	TU_UpdateIndexes indexes;
-	TM_Result	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, failure, mode, &indexes);
-
-	*indexed = indexes == TU_All;
-	return result;
+	return table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, failure, mode, indexes);
 #else
-	return table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, failure, mode, indexed);
+	bool		all;
+	TM_Result	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, true, failure, mode, &all);
+
+	*indexes = all ? TU_All : TU_None;
+	return result;
 #endif
 }
 

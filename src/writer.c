@@ -75,7 +75,7 @@ static Target *make_target(Relation rel);
 static bool is_plain_index(Relation index, const IndexInfo *info);
 static void insert_rows(LrWriter *writer);
 static void replace_rows(LrWriter *writer);
-static bool insert_index_entries(LrWriter *writer, int row, bool tolerant);
+static bool insert_index_entries(LrWriter *writer, int row, bool tolerant, bool summarizing);
 static bool in_index(const Target *target, int i, TupleTableSlot *slot);
 static void aim_right(Relation index);
 static void forget_rows(LrWriter *writer);
@@ -285,7 +285,7 @@ lr_writer_flush(LrWriter *writer)
 	{
 		insert_rows(writer);
 		for (int i = 0; i < writer->nrows; i++)
-			(void) insert_index_entries(writer, i, false);
+			(void) insert_index_entries(writer, i, false, false);
 	}
 	forget_rows(writer);
 }
@@ -301,14 +301,15 @@ replace_rows(LrWriter *writer)
 		TupleTableSlot *slot = writer->slots[i];
 		TM_FailureData failure;
 		LockTupleMode mode;
-		bool		indexed;
+		TU_UpdateIndexes indexes;
 
 		ExecStoreHeapTuple(heap_form_tuple(writer->target->desc, slot->tts_values, slot->tts_isnull), slot, true);
 		slot->tts_tableOid = RelationGetRelid(writer->rel);
-		if (lr_tuple_update(writer->rel, &writer->replaced[i], slot, cid, &failure, &mode, &indexed) != TM_Ok)
+		if (lr_tuple_update(writer->rel, &writer->replaced[i], slot, cid, &failure, &mode, &indexes) != TM_Ok)
 			elog(ERROR, "a row that is locked has changed");
-		if (indexed)
-			(void) insert_index_entries(writer, i, false);
+		/* B-trees have no entries of a version on the page of the one before whose columns are the same */
+		if (indexes == TU_All || (indexes == TU_Summarizing && writer->rri))
+			(void) insert_index_entries(writer, i, false, indexes == TU_Summarizing);
 	}
 }
 
@@ -324,7 +325,7 @@ lr_writer_flush_new(LrWriter *writer, bool *taken)
 	insert_rows(writer);
 	for (int i = 0; i < writer->nrows; i++)
 	{
-		taken[i] = insert_index_entries(writer, i, true);
+		taken[i] = insert_index_entries(writer, i, true, false);
 		any |= taken[i];
 	}
 	if (any)
@@ -362,9 +363,9 @@ insert_rows(LrWriter *writer)
 		table_multi_insert(writer->rel, writer->slots, writer->nrows, cid, 0, NULL);
 }
 
-/* Inserts the index entries of a row; returns whether its key is taken, if tolerant, and otherwise raises 23505. */
+/* Inserts the index entries of a row, or only those of indexes that summarize; returns whether its key is taken, if tolerant, and otherwise raises 23505. */
 static bool
-insert_index_entries(LrWriter *writer, int row, bool tolerant)
+insert_index_entries(LrWriter *writer, int row, bool tolerant, bool summarizing)
 {
 	TupleTableSlot *slot = writer->slots[row];
 	Datum		values[INDEX_MAX_KEYS];
@@ -374,7 +375,7 @@ insert_index_entries(LrWriter *writer, int row, bool tolerant)
 	if (writer->rri)
 	{
 		GetPerTupleExprContext(writer->estate)->ecxt_scantuple = slot;
-		taken = lr_insert_index_tuples(writer->rri, slot, writer->estate, tolerant);
+		taken = lr_insert_index_tuples(writer->rri, slot, writer->estate, tolerant, summarizing);
 		ResetPerTupleExprContext(writer->estate);
 		return taken;
 	}
