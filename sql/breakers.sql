@@ -287,6 +287,22 @@ END $$;
 COMMENT ON FUNCTION leadroute.task_attempt_aborted(bigint, integer, integer, text, boolean) IS
     'Executors report an attempt that ended its transaction, in the next one. run, step: the task. attempts_before: how many there had been. error: SQLSTATE, space, place. retryable: whether trying again may help. Does nothing if somebody else has had the task since. Part of executors.';
 
+CREATE FUNCTION leadroute.put_off_task(run bigint, step integer, error text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE leadroute.tasks t
+    SET state = CASE t.state WHEN 'q' THEN 'r' ELSE t.state END,
+        wake_at = CASE t.state WHEN 'q' THEN clock_timestamp() + interval '1 minute' ELSE t.wake_at END,
+        started_at = CASE t.state WHEN 'd' THEN clock_timestamp() + interval '1 minute' ELSE t.started_at END,
+        history = CASE WHEN t.history -> -1 ->> 'error' = put_off_task.error AND NOT t.history -> -1 ? 'attempt' THEN t.history
+                       ELSE coalesce(t.history, '[]') || jsonb_build_object('error', put_off_task.error, 'at', clock_timestamp()) END
+    WHERE t.run_id = run AND CASE step WHEN 0 THEN t.state = 'd' ELSE t.step_no = step AND t.state = 'q' END;
+    PERFORM leadroute.notice_workers(4);
+END $$;
+COMMENT ON FUNCTION leadroute.put_off_task(bigint, integer, text) IS
+    'Puts a task that could not go on off for a minute, so that others come to their turn. run, step: the task; step 0: those of the run that are done. error: the SQLSTATE, for its history. Part of executors.';
+
 CREATE FUNCTION leadroute.lock_work(max integer)
     RETURNS TABLE (run_id bigint, lead_id bigint, step_no integer, policy_version_id integer, agent_id integer, attempt integer, fallback boolean,
                    start_to_close interval, history jsonb)

@@ -145,7 +145,7 @@ COMMENT ON COLUMN leadroute.tasks.lead_id IS 'The run''s lead.';
 COMMENT ON COLUMN leadroute.tasks.place IS 'Place in its queue, microseconds since 2000: when it was queued, or queued again.';
 COMMENT ON COLUMN leadroute.tasks.scheduled_at IS 'When it was first queued.';
 COMMENT ON COLUMN leadroute.tasks.wake_at IS 'When something is due, whatever happens: the end of a lease, a retry, a time-out, the end of a hold; null if nothing is.';
-COMMENT ON COLUMN leadroute.tasks.started_at IS 'When the attempt in hand began; null if none is.';
+COMMENT ON COLUMN leadroute.tasks.started_at IS 'When the attempt in hand began; null if none is. Of one that is done and could not go on: when that is tried again.';
 COMMENT ON COLUMN leadroute.tasks.token IS 'What the holder has to show; a new one with every claim. Null while nobody holds it.';
 COMMENT ON COLUMN leadroute.tasks.policy_version_id IS 'The version that the run goes through.';
 COMMENT ON COLUMN leadroute.tasks.queue_id IS 'Where it waits: see task_queues; null for holds.';

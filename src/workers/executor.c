@@ -20,6 +20,7 @@
 
 static int	at_a_time = 1;
 static int	taken;
+static bool again;				/* there may be more to do at once */
 
 static void keep_memory(void);
 static bool work(void);
@@ -47,7 +48,7 @@ leadroute_executor_main(Datum argument)
 		{
 			lr_process_check();
 			ok = work();
-		} while (ok && taken > 0);
+		} while (ok && again);
 		if (!ok)
 		{
 			/* another one may have better luck meanwhile; and this one looks again */
@@ -93,7 +94,8 @@ work(void)
 	{
 		at_a_time = 1;
 		/* the task is to blame, not the server: the next one may do better */
-		return lr_work_failed(lr_process_sqlstate()) && lr_process_transaction("reporting a failure", report_body, NULL) && ++taken;
+		again = lr_work_failed(lr_process_sqlstate()) && lr_process_transaction("reporting a failure", report_body, NULL);
+		return again;
 	}
 	INSTR_TIME_SET_CURRENT(after);
 	INSTR_TIME_SUBTRACT(after, before);
@@ -105,6 +107,13 @@ work(void)
 	else if (ms < SHORT && taken >= at_a_time)
 		at_a_time = Min(at_a_time * 2, lr_tasks_per_transaction);
 	at_a_time = Min(at_a_time, lr_tasks_per_transaction);
+	again = taken > 0;
+	/* behind what somebody else has in hand there may be tasks that nobody has */
+	if (lr_work_passed_over() && at_a_time < lr_tasks_per_transaction)
+	{
+		at_a_time = Min(at_a_time * 2, lr_tasks_per_transaction);
+		again = true;
+	}
 	if (taken > 0)
 	{
 		LWLockAcquire(lr_shared->lock, LW_EXCLUSIVE);

@@ -9,6 +9,7 @@
  *
  * Some errors end the whole transaction: cancels, locks that are not to be had, resources. So does a function that takes longer than it
  * may. Then all tasks of the transaction are queued as before, and whoever called reports the one whose function it was in the next.
+ * Where no function was running, the next transaction takes one task alone; if that fails, too, the task is put off, and the others go on.
  */
 #include "workers/workers.h"
 
@@ -53,8 +54,20 @@ static struct
 	bool		timed_out;
 } in_hand;
 
-/* The last transaction failed. */
+/* The last transaction failed: the next one takes one task, so that it shows whose fault it is. */
 static bool careful = false;
+
+/* What this transaction took, outside of functions. */
+static struct
+{
+	int			nruns;
+	int64		run_id;			/* of one run */
+	int			step_no;		/* 0: all of its steps that are done */
+	int			sqlstate;		/* of the failure; 0: somebody else's */
+} in_turn;
+
+/* What the last call found was all somebody else's. */
+static bool passed_over = false;
 
 /* The last transaction did tasks that take little time. */
 static bool slow_is_next = false;
@@ -62,6 +75,7 @@ static bool slow_is_next = false;
 static int	finish_done(int max);
 static int	take_tasks(int max, LrContinuation **items);
 static LrContinuation *read_tasks(int n);
+static void take_turn(const LrContinuation *items, int n, bool done);
 static int	set_slow_apart(LrContinuation *items, int n);
 static int	do_quick(LrContinuation *items, int n, LrExecution *execution);
 static int	do_slow(LrContinuation *items, int n, LrExecution *execution);
@@ -69,6 +83,8 @@ static int	remove_tasks(const LrContinuation *items, int n);
 static void tell_breakers(const LrExecution *execution);
 static int	report_failed(const LrContinuation *items, int n);
 static bool is_worth_retrying(int sqlstate);
+static bool is_of_the_task(int sqlstate);
+static void put_off(void);
 static Columns columns_of(const LrContinuation *items, int n, Choose choose);
 
 /* Does up to max tasks, in the transaction of the caller; returns how many came forward: 0 if there is nothing to do now. */
@@ -85,13 +101,19 @@ lr_work(int max)
 	int			nest;
 
 	in_hand.run_id = 0;
+	in_turn.nruns = 0;
+	in_turn.sqlstate = 0;
+	max = careful ? Min(max, 1) : max;
 	nest = lr_by_index_enter();
 	/* what holds runs is not in one transaction with what may take long */
 	done = finish_done(max);
 	n = done > 0 ? 0 : take_tasks(max, &items);
+	/* one of each queue may have come */
+	n = careful ? Min(n, 1) : n;
 
 	if (n > 0)
 	{
+		take_turn(items, n, false);
 		/* agents see what was committed when their tasks were, and not only what was when this transaction began */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		nslow = set_slow_apart(items, n);
@@ -114,7 +136,15 @@ lr_work(int max)
 	MemoryContextSwitchTo(saved);
 	MemoryContextDelete(memory);
 	careful = false;
+	passed_over = done == 0 && n > 0;
 	return done;
+}
+
+/* Tells whether the last call found tasks, and could do none, since somebody else has their runs in hand: further behind there may be others. */
+bool
+lr_work_passed_over(void)
+{
+	return passed_over;
 }
 
 /* Does tasks in the session of the caller; see the SQL comment. */
@@ -141,8 +171,9 @@ finish_done(int max)
 
 	lr_sql_begin(&identity);
 	n = (int) lr_sql_kept(LR_PLAN_DONE_LEADS,
-						  "SELECT s.lead_id FROM leadroute.lead_states s WHERE s.lead_id = ANY (ARRAY(SELECT t.lead_id FROM leadroute.tasks t WHERE t.state = 'd' ORDER BY t.run_id LIMIT $1))"
-						  " ORDER BY s.lead_id FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
+						  "SELECT s.lead_id FROM leadroute.lead_states s WHERE s.lead_id = ANY (ARRAY(SELECT t.lead_id FROM leadroute.tasks t WHERE t.state = 'd'"
+						  " AND (t.started_at IS NULL OR t.started_at <= clock_timestamp()) ORDER BY t.run_id LIMIT 1000))"
+						  " ORDER BY s.lead_id LIMIT $1 FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
 	lead_ids = lr_sql_int64s(n, memory);
 	if (n > 0)
 	{
@@ -166,6 +197,7 @@ finish_done(int max)
 	lr_sql_end(&identity);
 	if (n == 0)
 		return 0;
+	take_turn(items, n, true);
 	/* those that failed are not results yet; they come last, since a run that ends with one does not take what others gave any more */
 	failures = palloc(sizeof(LrContinuation) * n);
 	for (int i = 0; i < n; i++)
@@ -229,6 +261,17 @@ read_tasks(int n)
 		}
 	}
 	return items;
+}
+
+/* Notes whose turn it is. */
+static void
+take_turn(const LrContinuation *items, int n, bool done)
+{
+	in_turn.nruns = 1;
+	in_turn.run_id = items[0].run_id;
+	in_turn.step_no = done ? 0 : items[0].step + 1;
+	for (int i = 1; i < n; i++)
+		in_turn.nruns += !done || items[i].run_id != items[i - 1].run_id;
 }
 
 /* Puts tasks that take long, as far as this process knows, behind the others; returns how many those are. */
@@ -485,16 +528,38 @@ lr_work_leave(void)
 	disable_timeout(STATEMENT_TIMEOUT, false);
 }
 
+/* Tells whether an error may come with the task, or its lead; others are the session's, the server's, or of two that met. */
+static bool
+is_of_the_task(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_EXCEPTION):
+		case ERRCODE_TO_CATEGORY(ERRCODE_INVALID_TRANSACTION_STATE):
+		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
+		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
+		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
+		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
+			return false;
+		default:
+			return true;
+	}
+}
+
 /*
  * Tells whether it was a task's function that ended the transaction, or subtransaction, with an error that is not the session's
- * own affair. Then lr_work_report_failed() is to be called in the next.
+ * own affair; or that it was what came before or behind a function, which may be one task's fault, or its lead's. Then
+ * lr_work_report_failed() is to be called in the next.
  */
 bool
 lr_work_failed(int sqlstate)
 {
 	careful = true;
 	if (in_hand.run_id == 0)
-		return false;
+	{
+		in_turn.sqlstate = is_of_the_task(sqlstate) ? sqlstate : 0;
+		return in_turn.nruns > 0 && in_turn.sqlstate != 0;
+	}
 	in_hand.sqlstate = sqlstate;
 	in_hand.timed_out = in_hand.limited && sqlstate == ERRCODE_QUERY_CANCELED && !get_timeout_active(STATEMENT_TIMEOUT);
 	if (in_hand.limited)
@@ -513,7 +578,13 @@ lr_work_report_failed(void)
 	Datum		values[5];
 
 	if (in_hand.run_id == 0)
+	{
+		/* of several the next transaction finds out which */
+		if (in_turn.nruns == 1 && in_turn.sqlstate != 0)
+			put_off();
+		in_turn.nruns = 0;
 		return;
+	}
 	values[0] = Int64GetDatum(in_hand.run_id);
 	values[1] = Int32GetDatum(in_hand.step_no);
 	values[2] = Int32GetDatum(in_hand.attempts_before);
@@ -522,5 +593,18 @@ lr_work_report_failed(void)
 	in_hand.run_id = 0;
 	lr_sql_begin(&identity);
 	lr_sql_kept(LR_PLAN_TASK_ABORTED, "SELECT leadroute.task_attempt_aborted($1, $2, $3, $4, $5)", 5, types, values, NULL);
+	lr_sql_end(&identity);
+}
+
+/* Puts off a task that cannot go on, by no fault of a function's, so that others come to their turn. Its history says why. */
+static void
+put_off(void)
+{
+	LrIdentity	identity;
+	Oid			types[] = {INT8OID, INT4OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(in_turn.run_id), Int32GetDatum(in_turn.step_no), CStringGetTextDatum(unpack_sql_state(in_turn.sqlstate))};
+
+	lr_sql_begin(&identity);
+	lr_sql_kept(LR_PLAN_PUT_OFF, "SELECT leadroute.put_off_task($1, $2, $3)", 3, types, values, NULL);
 	lr_sql_end(&identity);
 }
