@@ -66,17 +66,18 @@ static struct
 	int			sqlstate;		/* of the failure; 0: somebody else's */
 } in_turn;
 
-/* Steps that take long had the last turn. */
-static bool slow_turn = false;
-
 /* What the last call found was all somebody else's. */
 static bool passed_over = false;
+
+/* The last transaction did tasks that take little time. */
+static bool slow_is_next = false;
 
 static int	finish_done(int max);
 static int	take_tasks(int max, LrContinuation **items);
 static LrContinuation *read_tasks(int n);
 static void take_turn(const LrContinuation *items, int n, bool done);
-static int	slow_first(LrContinuation *items, int n);
+static int	set_slow_apart(LrContinuation *items, int n);
+static int	do_quick(LrContinuation *items, int n, LrExecution *execution);
 static int	do_slow(LrContinuation *items, int n, LrExecution *execution);
 static int	remove_tasks(const LrContinuation *items, int n);
 static void tell_breakers(const LrExecution *execution);
@@ -94,7 +95,6 @@ lr_work(int max)
 	MemoryContext saved = MemoryContextSwitchTo(memory);
 	LrExecution execution = {.memory = memory,.until = GetCurrentTimestamp() + LONGEST_TURN,.careful = careful};
 	LrContinuation *items;
-	ListCell   *cell;
 	int			done;
 	int			n;
 	int			nslow;
@@ -105,8 +105,9 @@ lr_work(int max)
 	in_turn.sqlstate = 0;
 	max = careful ? Min(max, 1) : max;
 	nest = lr_by_index_enter();
+	/* what holds runs is not in one transaction with what may take long */
 	done = finish_done(max);
-	n = take_tasks(max, &items);
+	n = done > 0 ? 0 : take_tasks(max, &items);
 	/* one of each queue may have come */
 	n = careful ? Min(n, 1) : n;
 
@@ -115,26 +116,18 @@ lr_work(int max)
 		take_turn(items, n, false);
 		/* agents see what was committed when their tasks were, and not only what was when this transaction began */
 		PushActiveSnapshot(GetTransactionSnapshot());
-		/* what takes long is done before runs are held; what nobody wants any more, or what there was no time for, is with the others behind */
-		nslow = slow_first(items, n);
-		/* in turn, where there are both: neither waits for all of the other */
-		if (nslow > 0 && nslow < n)
+		nslow = set_slow_apart(items, n);
+		/* in turn, where there are both */
+		if (nslow < n && !(nslow > 0 && slow_is_next))
 		{
-			slow_turn = !slow_turn;
-			if (!slow_turn)
-				items += nslow;
-			n = slow_turn ? nslow : n - nslow;
-			nslow = slow_turn ? nslow : 0;
+			done = do_quick(items, n - nslow, &execution);
+			slow_is_next = true;
 		}
-		nslow = do_slow(items, nslow, &execution);
-		items += nslow;
-		n -= nslow;
-		done += nslow;
-		(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = &execution});
-		done += remove_tasks(items, n);
-		done += report_failed(items, n);
-		foreach(cell, execution.failed)
-			(void) report_failed(lfirst(cell), 1);
+		if (nslow > 0 && done == 0)
+		{
+			done = do_slow(&items[n - nslow], nslow, &execution);
+			slow_is_next = false;
+		}
 		PopActiveSnapshot();
 		/* all at once, and at the end: who tells of several agents does so in their order, and keeps nobody waiting for long */
 		tell_breakers(&execution);
@@ -215,9 +208,7 @@ finish_done(int max)
 			items[i - nfailures] = items[i];
 	}
 	(void) lr_runs_continue(items, n - nfailures, &(LrGoingOn) {0});
-	(void) remove_tasks(items, n - nfailures);
-	(void) report_failed(failures, nfailures);
-	return n;
+	return remove_tasks(items, n - nfailures) + report_failed(failures, nfailures);
 }
 
 static int
@@ -247,46 +238,6 @@ take_tasks(int max, LrContinuation **items)
 	return n;
 }
 
-/* Notes whose turn it is. */
-static void
-take_turn(const LrContinuation *items, int n, bool done)
-{
-	in_turn.nruns = 1;
-	in_turn.run_id = items[0].run_id;
-	in_turn.step_no = done ? 0 : items[0].step + 1;
-	for (int i = 1; i < n; i++)
-		in_turn.nruns += !done || items[i].run_id != items[i - 1].run_id;
-}
-
-/* Puts the items whose steps take long in front; returns how many there are. */
-static int
-slow_first(LrContinuation *items, int n)
-{
-	LrPolicy   *policy = NULL;
-	int			nslow = 0;
-	bool		unusable;
-
-	for (int i = 0; i < n; i++)
-	{
-		LrContinuation item = items[i];
-
-		if (policy == NULL || policy->version_id != item.policy_version_id)
-		{
-			if (policy)
-				lr_policy_release(policy);
-			policy = lr_policy_try_hold(item.policy_version_id, &unusable);
-		}
-		if (policy == NULL || item.step >= policy->nsteps || policy->steps[item.step].mean_duration <= LR_SLOW_STEP)
-			continue;
-		item.slow = true;
-		items[i] = items[nslow];
-		items[nslow++] = item;
-	}
-	if (policy)
-		lr_policy_release(policy);
-	return nslow;
-}
-
 /* Reads a result of tasks, in the current memory context. */
 static LrContinuation *
 read_tasks(int n)
@@ -312,47 +263,105 @@ read_tasks(int n)
 	return items;
 }
 
+/* Notes whose turn it is. */
+static void
+take_turn(const LrContinuation *items, int n, bool done)
+{
+	in_turn.nruns = 1;
+	in_turn.run_id = items[0].run_id;
+	in_turn.step_no = done ? 0 : items[0].step + 1;
+	for (int i = 1; i < n; i++)
+		in_turn.nruns += !done || items[i].run_id != items[i - 1].run_id;
+}
+
+/* Puts tasks that take long, as far as this process knows, behind the others; returns how many those are. */
+static int
+set_slow_apart(LrContinuation *items, int n)
+{
+	LrContinuation *slow = palloc(sizeof(LrContinuation) * n);
+	LrPolicy   *policy = NULL;
+	int			version_id = 0;
+	int			nslow = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		unusable;
+
+		if (items[i].policy_version_id != version_id)
+		{
+			if (policy)
+				lr_policy_release(policy);
+			version_id = items[i].policy_version_id;
+			policy = lr_policy_try_hold(version_id, &unusable);
+		}
+		if (policy && items[i].step >= 0 && items[i].step < policy->nsteps && policy->steps[items[i].step].mean_duration > LR_SLOW_STEP)
+			slow[nslow++] = items[i];
+		else
+			items[i - nslow] = items[i];
+	}
+	if (policy)
+		lr_policy_release(policy);
+	memcpy(&items[n - nslow], slow, sizeof(LrContinuation) * nslow);
+	return nslow;
+}
+
+/* Does tasks while their runs are held, and goes on with these; returns how many came forward. */
+static int
+do_quick(LrContinuation *items, int n, LrExecution *execution)
+{
+	ListCell   *cell;
+	int			done;
+
+	(void) lr_runs_continue(items, n, &(LrGoingOn) {.skip_locked = true,.execution = execution});
+	done = remove_tasks(items, n) + report_failed(items, n);
+	foreach(cell, execution->failed)
+		(void) report_failed(lfirst(cell), 1);
+	return done;
+}
+
 static bool
 is_slow_and_done(const LrContinuation *item)
 {
 	return item->slow && item->taken;
 }
 
-/* Does steps that take long, and keeps the results with their tasks. Afterwards those that were begun come first; returns how many. */
+/*
+ * Does tasks that take long while nobody's run is held, and keeps the results with them. Those whose lead has changed, or that nobody waits
+ * for any more, are seen to behind that: their runs ask for them again.
+ */
 static int
 do_slow(LrContinuation *items, int n, LrExecution *execution)
 {
-	int			nbegun = 0;
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID};
 	Datum		values[4];
 	Columns		columns;
+	int			nleft = 0;
 
-	if (n == 0)
-		return 0;
+	for (int i = 0; i < n; i++)
+		items[i].slow = true;
 	lr_runs_execute(items, n, execution);
+	columns = columns_of(items, n, is_slow_and_done);
+	if (columns.n > 0)
+	{
+		values[0] = lr_int8_array(columns.run_ids, columns.n);
+		values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
+		values[2] = lr_array(columns.outputs, columns.no_output, columns.n, JSONBOID);
+		values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
+		lr_sql_begin(&identity);
+		lr_sql_kept(LR_PLAN_STORE_DONE,
+					"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
+					" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
+		lr_sql_end(&identity);
+	}
 	for (int i = 0; i < n; i++)
 	{
-		LrContinuation item = items[i];
-
-		if (!item.taken)
-			continue;
-		items[i] = items[nbegun];
-		items[nbegun++] = item;
+		if (!items[i].taken)
+			items[nleft++] = items[i];
 	}
-	columns = columns_of(items, nbegun, is_slow_and_done);
-	if (columns.n == 0)
-		return 0;
-	values[0] = lr_int8_array(columns.run_ids, columns.n);
-	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
-	values[2] = lr_array(columns.outputs, columns.no_output, columns.n, JSONBOID);
-	values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
-	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_STORE_DONE,
-				"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
-				" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
-	lr_sql_end(&identity);
-	return columns.n;
+	for (int i = 0; i < nleft; i++)
+		items[i].slow = false;
+	return columns.n + (nleft > 0 ? do_quick(items, nleft, execution) : 0);
 }
 
 static bool

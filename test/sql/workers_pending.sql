@@ -91,6 +91,39 @@ SELECT leadroute.notice_workers(7);
 SELECT leadroute.enter_activations();
 RESET ROLE;
 
+-- what an agent's function does: it is planned as in any session, and cannot change a lead amid its run. What is wrong with one lead, or one
+-- table, outside of functions keeps no other from its turn; and route_pending() takes such leads up again
+BEGIN;
+CREATE ROLE workers_tenant;
+CREATE SCHEMA workers_apart AUTHORIZATION workers_tenant;
+CREATE TABLE workers_apart.leads (lead_id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), name text, source text);
+SELECT leadroute.attach_table('workers_apart.leads', policy => 'workers') > 0 AS attached;
+ALTER TABLE workers_apart.leads OWNER TO workers_tenant;
+CREATE FUNCTION workers_act(lead jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM public.workers_leads WHERE workers_leads.name = 'changed' AND source = lead ->> 'source';
+    RETURN jsonb_build_object('planned', concat_ws(' ', current_setting('enable_seqscan'), current_setting('enable_hashjoin'), current_setting('enable_mergejoin')));
+END $$;
+SELECT leadroute.register_agent('workersAct', '1', '{workersTry}', 'workers_act(jsonb)') > 0 AS registered;
+SELECT leadroute.publish_policy('workers', '{"leadroute": 1, "steps": [
+    {"capability": "workersTry", "agent": "workersAct", "mode": "worker", "retry": {"attempts": 1}, "fallback": {"skip": true}},
+    {"capability": "assignOwner"}], "rules": [{"name": "any", "when": "true", "pool": "workers"}]}', 'acts') > 0 AS published;
+SELECT leadroute.activate_policy('workers') > 0 AS activated;
+INSERT INTO workers_apart.leads (name, source) VALUES ('apart', 'fine');
+INSERT INTO workers_leads (name, source) VALUES ('damaged', 'fine'), ('changed', 'acts'), ('g', 'fine');
+UPDATE leadroute.entries SET evidence = '\x0300' WHERE lead_id = (SELECT lead_id FROM workers_leads WHERE name = 'damaged');
+REVOKE ALL ON SCHEMA workers_apart FROM workers_tenant;
+SELECT leadroute.run_pending() > 0 AS done;
+SELECT name, s.outcome, s.reason_code FROM (TABLE workers_leads UNION ALL TABLE workers_apart.leads) l JOIN leadroute.lead_states s USING (lead_id)
+    WHERE name IN ('apart', 'changed', 'damaged', 'g') ORDER BY 1;
+SELECT p.status, p.sqlstate, p.output FROM leadroute.provenance p JOIN workers_leads l USING (lead_id) WHERE l.name IN ('changed', 'g') AND p.capability = 'workersTry' AND p.status <> 'waiting' ORDER BY 1;
+SELECT t.state, t.wake_at > now() AS later, h ->> 'error' AS error FROM leadroute.tasks t JOIN workers_leads l USING (lead_id), jsonb_array_elements(t.history) h WHERE l.name = 'damaged';
+GRANT ALL ON SCHEMA workers_apart TO workers_tenant;
+SELECT leadroute.route_pending('workers_apart.leads');
+SELECT leadroute.run_pending() > 0 AS done;
+SELECT s.outcome, s.reason_code FROM workers_apart.leads l JOIN leadroute.lead_states s USING (lead_id);
+ROLLBACK;
+
 DROP VIEW workers_done;
 SELECT leadroute.detach_table('workers_leads');
 DROP TABLE workers_leads;
