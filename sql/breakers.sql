@@ -403,6 +403,34 @@ END $$;
 COMMENT ON FUNCTION leadroute.broken_tasks(integer, timestamptz) IS
     'Locks queued tasks of agents whose circuit breaker is open and whose step has a fallback, and the states of their leads. Part of fire_task_timers().';
 
+CREATE FUNCTION leadroute.fire_due(kind text, run_ids bigint[], lead_ids bigint[], step_nos integer[], errors text[], again boolean[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    n integer := cardinality(run_ids);
+BEGIN
+    IF kind = 'held' THEN
+        PERFORM leadroute.continue_runs(run_ids, lead_ids, array_fill(0, ARRAY[n]), array_fill(NULL::jsonb, ARRAY[n]), array_fill(NULL::text, ARRAY[n]),
+            array_fill(NULL::jsonb, ARRAY[n]));
+    ELSE
+        PERFORM leadroute.attempts_failed(run_ids, step_nos, errors, again, kind = 'lost');
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    -- What is wrong with one, or with its lead's table, keeps no other from its turn: it is found by halves.
+    IF n > 1 THEN
+        PERFORM leadroute.fire_due(kind, run_ids[:n / 2], lead_ids[:n / 2], step_nos[:n / 2], errors[:n / 2], again[:n / 2]);
+        PERFORM leadroute.fire_due(kind, run_ids[n / 2 + 1:], lead_ids[n / 2 + 1:], step_nos[n / 2 + 1:], errors[n / 2 + 1:], again[n / 2 + 1:]);
+    ELSE
+        UPDATE leadroute.tasks t
+        SET wake_at = clock_timestamp() + interval '1 minute',
+            history = CASE WHEN t.history -> -1 ->> 'error' = SQLSTATE AND NOT t.history -> -1 ? 'attempt' THEN t.history
+                           ELSE coalesce(t.history, '[]') || jsonb_build_object('error', SQLSTATE, 'at', clock_timestamp()) END
+        WHERE t.run_id = run_ids[1] AND t.step_no = step_nos[1];
+    END IF;
+END $$;
+COMMENT ON FUNCTION leadroute.fire_due(text, bigint[], bigint[], integer[], text[], boolean[]) IS
+    'Does what is due of tasks that are locked. kind: held, holds that are over; lost, claims that ended without a result; late, what could not begin. errors, again: of each, unless they are held. A task that fails is put off for a minute; its history has the SQLSTATE. Part of fire_task_timers().';
+
 CREATE FUNCTION leadroute.fire_task_timers(max integer DEFAULT 1000) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -441,9 +469,7 @@ BEGIN
             PERFORM leadroute.notice_workers(due.to_executors::integer + 2 * due.to_agents::integer);
         END IF;
         IF due.held_runs IS NOT NULL THEN
-            PERFORM leadroute.continue_runs(due.held_runs, due.held_leads, array_fill(0, ARRAY[cardinality(due.held_runs)]),
-                array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]), array_fill(NULL::text, ARRAY[cardinality(due.held_runs)]),
-                array_fill(NULL::jsonb, ARRAY[cardinality(due.held_runs)]));
+            PERFORM leadroute.fire_due('held', due.held_runs, due.held_leads, due.held_steps, NULL, NULL);
             -- A run that went on has taken its hold along. Where one could not, such as after the clock was set back, it is looked at again.
             WITH held AS MATERIALIZED (
                 SELECT t.run_id, t.step_no, s.lead_id IS NOT NULL AS wanted
@@ -456,10 +482,10 @@ BEGIN
             FROM held h WHERE t.run_id = h.run_id AND t.step_no = h.step_no AND h.wanted;
         END IF;
         IF due.lost_runs IS NOT NULL THEN
-            PERFORM leadroute.attempts_failed(due.lost_runs, due.lost_steps, due.lost_errors, due.lost_again, true);
+            PERFORM leadroute.fire_due('lost', due.lost_runs, NULL, due.lost_steps, due.lost_errors, due.lost_again);
         END IF;
         IF due.late_runs IS NOT NULL THEN
-            PERFORM leadroute.attempts_failed(due.late_runs, due.late_steps, due.late_errors, due.late_again, false);
+            PERFORM leadroute.fire_due('late', due.late_runs, NULL, due.late_steps, due.late_errors, due.late_again);
         END IF;
     END IF;
     fired := fired + coalesce((
