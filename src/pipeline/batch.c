@@ -30,6 +30,7 @@ static void run_leads(void *argument);
 static void run_lead(LrStep *step, LrRun *run);
 static void clear_result(const LrStep *step, LrRun *run);
 static bool is_for(LrStep *step, LrRun *run);
+static bool aborts(const LrBatch *batch);
 static void quarantine_unreadable(LrRun *run);
 
 /* Prepares an empty batch, in the current memory context. */
@@ -344,11 +345,18 @@ lr_run_finish(LrRun *run)
 		lr_run_end(run, LR_NO_RULE, "no_step_assigns");
 }
 
+/* Tells whether what fails aborts the statement. Where a run goes on that waited, that is an agent's, which has to be able to say that it failed. */
+static bool
+aborts(const LrBatch *batch)
+{
+	return lr_on_error == LR_ON_ERROR_ABORT && !batch->continuing && lr_batch_acts(batch);
+}
+
 /* An attribute that cannot be read in its type is an error of data, found before any agent ran. */
 static void
 quarantine_unreadable(LrRun *run)
 {
-	if (lr_on_error == LR_ON_ERROR_ABORT && lr_batch_acts(run->batch))
+	if (aborts(run->batch))
 		ereport(ERROR,
 				errcode(run->unreadable_sqlstate),
 				errmsg("attribute \"%s\" of a lead cannot be read", lr_facts[run->unreadable].name),
@@ -443,7 +451,7 @@ lr_run_fail(LrRun *run, LrStep *step, int sqlstate, const char *place)
 		lr_run_end(run, LR_PENDING, "review");
 		return;
 	}
-	if (lr_on_error == LR_ON_ERROR_ABORT && lr_batch_acts(run->batch))
+	if (aborts(run->batch))
 		ereport(ERROR,
 				errcode(sqlstate),
 				errmsg("agent \"%s\" version \"%s\" failed for a lead", step->agent->name, step->agent->version),

@@ -189,6 +189,15 @@ SELECT pass('10 seconds');
 SELECT leadroute.do_work(100) > 0 AS worked, leadroute.do_work(100) >= 0 AS worked;
 SELECT * FROM decided WHERE id IN (16, 17) ORDER BY id;
 
+-- an agent can say that it failed, whatever leadroute.on_error is: it is the insert that this aborts
+SELECT use_step('{"retry": {"attempts": 1}}');
+INSERT INTO leads VALUES (19, 'DE', 'nineteen@example.com');
+SELECT take();
+SET LOCAL leadroute.on_error = abort;
+SELECT count(leadroute.fail_task(task, token, 'no_good', false)) AS failed FROM held;
+RESET leadroute.on_error;
+SELECT * FROM decided WHERE id = 19;
+
 -- nothing is left
 SELECT id, state FROM mine;
 COMMIT;
