@@ -31,7 +31,7 @@ BEGIN
         CROSS JOIN LATERAL leadroute.attached_rows(t.relation) r
         LEFT JOIN leadroute.lead_states s ON s.lead_id = r.lead_id
         WHERE t.relation IS NOT NULL AND (unrouted.relation IS NULL OR t.relation = unrouted.relation)
-          AND (s.lead_id IS NULL OR (s.outcome = 'pending' AND s.reason_code <> 'overflow') OR s.closed_at IS NOT NULL) AND s.closed_reason IS DISTINCT FROM 'merged';
+          AND (s.lead_id IS NULL OR (s.outcome = 'pending' AND s.reason_code <> ALL ('{overflow,waiting,review,paused}')) OR s.closed_at IS NOT NULL) AND s.closed_reason IS DISTINCT FROM 'merged';
 END $$;
 COMMENT ON FUNCTION leadroute.unrouted(regclass) IS
     'Returns the leads that no run has decided, with the reason: routing_disabled, no_policy and policy_unusable (what the active version pins has changed; by_user says whose statement), table_unreadable (when a run that waited was to go on), not_seen (older than the attachment, or brought by logical replication; by nobody that leadroute saw). lead_id: null while the row''s key has none. row_key: the key where its columns are classed plain, otherwise its keyed digest. relation: one attached table; null for all. Reads these tables whole. Raises 55000 for a table that is not attached.';
