@@ -200,3 +200,24 @@ push_jsonb(JsonbParseState **state, Datum value)
 	}
 	(void) pushJsonbValue(state, WJB_VALUE, &content);
 }
+
+/* ---- what they give ---- */
+
+/* Tells whether an output is no deeper than may be: what is kept as text is read by recursion, by whoever reads the record, and with less room for it. */
+bool
+lr_output_is_flat(Datum output)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&DatumGetJsonbP(output)->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	int			depth = 0;
+
+	while (depth <= LR_MAX_OUTPUT_DEPTH && (token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		if (token == WJB_BEGIN_OBJECT || token == WJB_BEGIN_ARRAY)
+			depth++;
+		else if (token == WJB_END_OBJECT || token == WJB_END_ARRAY)
+			depth--;
+	}
+	return depth <= LR_MAX_OUTPUT_DEPTH;
+}

@@ -63,4 +63,9 @@ extern Jsonb *lr_agent_input(const struct LrRun *run, const struct LrStep *step)
 /* compliance.c */
 extern void lr_jurisdictions_check(json_t *document, LrMistakes *mistakes);
 
+/* Levels of objects and arrays that an output of an agent of the team's may have. */
+#define LR_MAX_OUTPUT_DEPTH 100
+
+extern bool lr_output_is_flat(Datum output);
+
 #endif

@@ -102,11 +102,12 @@ call(void *argument)
 	SetUserIdAndSecContext(identity.user, identity.context);
 	if (unlikely(lr_state_changes != changes))
 		lr_runs_check();
-	if (!fcinfo->isnull && JB_ROOT_IS_OBJECT(DatumGetJsonbP(work->result)))
+	work->place = fcinfo->isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(work->result)) ? "output_not_an_object"
+		: lr_output_is_flat(work->result) ? NULL : "output_too_deep";
+	if (work->place == NULL)
 		return;
 	/* what it wrote goes with it, as with any failure: it may be called again */
-	work->place = "output_not_an_object";
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("an agent gave no object"));
+			errmsg("an agent gave what cannot be used"));
 }

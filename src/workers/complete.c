@@ -7,6 +7,7 @@
  */
 #include "workers/workers.h"
 
+#include "agents/agents.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "pipeline/going_on.h"
@@ -126,6 +127,8 @@ read_results(FunctionCallInfo fcinfo, int *n)
 		result->token = no_token[i] ? 0 : DatumGetInt64(tokens[i]);
 		if (no_output[i] || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(outputs[i])))
 			refuse("an output is no object", "Give an object, such as {\"mark\": 2}.");
+		if (!lr_output_is_flat(outputs[i]))
+			refuse("an output is nested too deeply", "Give 100 levels of objects and arrays at most.");
 		result->output = outputs[i];
 		result->no_confidence = confidences == NULL || no_confidence[i];
 		result->confidence = result->no_confidence ? (Datum) 0 : confidences[i];
