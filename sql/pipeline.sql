@@ -34,14 +34,14 @@ BEGIN
           AND (s.lead_id IS NULL OR (s.outcome = 'pending' AND s.reason_code <> ALL ('{overflow,waiting,review,paused}')) OR s.closed_at IS NOT NULL) AND s.closed_reason IS DISTINCT FROM 'merged';
 END $$;
 COMMENT ON FUNCTION leadroute.unrouted(regclass) IS
-    'Returns the leads that no run has decided, with the reason: routing_disabled, no_policy and policy_unusable (what the active version pins has changed; by_user says whose statement), table_unreadable (when a run that waited was to go on), not_seen (older than the attachment, or brought by logical replication; by nobody that leadroute saw). lead_id: null while the row''s key has none. row_key: the key where its columns are classed plain, otherwise its keyed digest. relation: one attached table; null for all. Reads these tables whole. Raises 55000 for a table that is not attached.';
+    'Returns the leads that no run has decided, with the reason: routing_disabled, no_policy and policy_unusable (what the active version pins has changed; by_user says whose statement), table_unreadable (when a run that waited was to go on), run_too_long (a run that waited takes no more entries), not_seen (older than the attachment, or brought by logical replication; by nobody that leadroute saw). lead_id: null while the row''s key has none. row_key: the key where its columns are classed plain, otherwise its keyed digest. relation: one attached table; null for all. Reads these tables whole. Raises 55000 for a table that is not attached.';
 
 CREATE VIEW leadroute.unrouted_leads AS SELECT * FROM leadroute.unrouted();
 COMMENT ON VIEW leadroute.unrouted_leads IS 'Leads that no run has decided, with the reason and who; route_pending() routes them.';
 COMMENT ON COLUMN leadroute.unrouted_leads.leads_table IS 'The lead''s table, by its name when it was attached.';
 COMMENT ON COLUMN leadroute.unrouted_leads.lead_id IS 'Null while the row''s key has none.';
 COMMENT ON COLUMN leadroute.unrouted_leads.row_key IS 'The key where its columns are classed plain, or where it is the lead id; otherwise its keyed digest.';
-COMMENT ON COLUMN leadroute.unrouted_leads.reason IS 'routing_disabled, no_policy, policy_unusable (what the active version pins has changed), table_unreadable (when a run that waited was to go on), or not_seen (older than the attachment, or brought by logical replication).';
+COMMENT ON COLUMN leadroute.unrouted_leads.reason IS 'routing_disabled, no_policy, policy_unusable (what the active version pins has changed), table_unreadable (when a run that waited was to go on), run_too_long (a run that waited takes no more entries), or not_seen (older than the attachment, or brought by logical replication).';
 COMMENT ON COLUMN leadroute.unrouted_leads.by_user IS 'The user whose statement it was; null for not_seen.';
 COMMENT ON COLUMN leadroute.unrouted_leads.since IS 'When it began to wait; null for not_seen.';
 

@@ -246,7 +246,9 @@ go_on_batch(LrSource *source, LrPolicy *policy, const LrWaiting *waiting, int n,
 	/* a row that is gone takes its state along, unless somebody switched our triggers off: then the run waits for reconcile() */
 	for (int i = 0; i < n; i++)
 	{
-		if (rows[i])
+		if (rows[i] && waiting[i].entry_no == PG_INT16_MAX)
+			(void) leave(source, &waiting[i], 1, "run_too_long");
+		else if (rows[i])
 			lr_waiting_add(&batch, &waiting[i], slot, rows[i]);
 	}
 	MemoryContextSwitchTo(saved);
