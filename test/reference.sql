@@ -8,11 +8,12 @@
 \set intake `cat sql/intake.sql`
 \set registry `cat sql/registry.sql`
 \set policy `cat sql/policy.sql sql/policy_*.sql`
-\set pipeline `cat sql/pipeline.sql sql/afterwards.sql`
+\set pipeline `cat sql/pipeline.sql sql/pauses.sql sql/afterwards.sql`
 \set agents `cat sql/agents.sql`
 \set scoring `cat sql/scoring.sql`
 \set assignment `cat sql/assignment.sql sql/calendars.sql sql/accounts.sql sql/counters.sql sql/choosing.sql sql/persons.sql`
 \set provenance `cat sql/provenance.sql`
+\set workers `cat sql/workers.sql sql/tasks.sql sql/breakers.sql sql/task_views.sql sql/events.sql sql/event_checks.sql sql/slas.sql sql/worker_status.sql`
 \set observe `cat sql/observe.sql`
 LOAD 'leadroute';
 SET search_path = pg_catalog, pg_temp;
@@ -23,13 +24,14 @@ INSERT INTO parts (part_no, part, about, script) VALUES
     (1, 'intake', 'Leads tables, identity, the current state of each lead.', :'intake'),
     (2, 'registry', 'Agents, and the documents that steps depend on.', :'registry'),
     (3, 'policy', 'Versioned rules and steps.', :'policy'),
-    (4, 'pipeline', 'Routing by hand, catching up, submitting a lead for its decision; what people do with leads afterwards.', :'pipeline'),
+    (4, 'pipeline', 'Routing by hand, catching up, submitting a lead for its decision, pausing; what people do with leads afterwards.', :'pipeline'),
     (5, 'agents', 'What the built-in agents read.', :'agents'),
     (6, 'scoring', 'Models.', :'scoring'),
     (7, 'assignment', 'Owners, pools, turns.', :'assignment'),
     (8, 'provenance', 'The record, and what reads, explains and verifies it.', :'provenance'),
-    (9, 'observe', 'Metrics and reconciliation.', :'observe'),
-    (10, 'header', 'The extension as such.', :'header');
+    (9, 'workers', 'Tasks for executors and for agents outside, background workers, events, SLAs.', :'workers'),
+    (10, 'observe', 'Metrics and reconciliation.', :'observe'),
+    (11, 'header', 'The extension as such.', :'header');
 
 -- What each script makes, in its order: kind as the catalog has it, and name.
 CREATE TEMPORARY TABLE made AS
