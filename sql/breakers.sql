@@ -193,7 +193,7 @@ BEGIN
             coalesce(t.history, '[]') || jsonb_strip_nulls(jsonb_build_object('attempt', CASE WHEN begun THEN n.attempt END, 'error', w.error, 'at', moment, 'by', x.agent)) AS history,
             CASE WHEN w.again AND n.attempt < s.attempts AND NOT s.not_on && string_to_array(w.error, ' ')
                     AND (s.schedule_to_close IS NULL OR moment + r.wait < t.scheduled_at + s.schedule_to_close) THEN 'retry'
-                 WHEN s.fallback_queue_id <> t.queue_id THEN 'agent'
+                 WHEN s.fallback_queue_id <> t.queue_id AND t.no_fallback_agent IS NOT TRUE THEN 'agent'
                  WHEN s.fallback ? 'output' THEN 'output'
                  WHEN s.fallback ? 'skip' THEN 'skip'
                  ELSE 'fail' END AS action,
@@ -397,6 +397,7 @@ BEGIN
     JOIN leadroute.policy_steps p ON p.policy_version_id = t.policy_version_id AND p.step_no = t.step_no
     JOIN leadroute.lead_states s ON s.lead_id = t.lead_id
     WHERE b.breaker = 'open' AND b.opened_at + a.breaker_cooldown > moment AND p.fallback IS NOT NULL AND p.fallback_queue_id IS DISTINCT FROM t.queue_id
+        AND t.no_fallback_agent IS NOT TRUE
         AND EXISTS (SELECT FROM leadroute.policy_steps x WHERE x.queue_id = k.queue_id AND x.fallback IS NOT NULL)
     LIMIT most FOR UPDATE OF s, t SKIP LOCKED;
 END $$;

@@ -38,6 +38,7 @@ typedef struct LrStepResult
 	StringInfo	detail;			/* the agent's own evidence; of one that is not ours what is known of its attempts, JSON; or NULL */
 	bool		asked;			/* it waits, and a task for it has to be made */
 	bool		by_fallback;	/* the task is for the fallback agent */
+	bool		no_fallback_agent;	/* whose region may not be given the lead */
 	bool		held;			/* it waits for attributes */
 	TimestampTz held_until;		/* of a step that is, or was, held */
 } LrStepResult;

@@ -23,7 +23,8 @@
 enum
 {
 	TASK_RUN_ID, TASK_LEAD_ID, TASK_PLACE, TASK_SCHEDULED_AT, TASK_WAKE_AT, TASK_STARTED_AT, TASK_TOKEN, TASK_POLICY_VERSION_ID, TASK_QUEUE_ID,
-	TASK_STEP_NO, TASK_ATTEMPT, TASK_STATE, TASK_HOLDER, TASK_TRACEPARENT, TASK_INPUTS, TASK_HISTORY, TASK_OUTPUT
+	TASK_STEP_NO, TASK_ATTEMPT, TASK_STATE, TASK_HOLDER, TASK_TRACEPARENT, TASK_INPUTS, TASK_HISTORY, TASK_OUTPUT,
+	TASK_ERROR, TASK_NO_FALLBACK_AGENT
 };
 
 static void note_agent(LrExecution *execution, int agent_id, const LrContinuation *item);
@@ -110,6 +111,7 @@ lr_step_asks(LrStep *step, LrRun *run)
 		lr_step_give_up(step, run, LR_ERRCODE_REGION, "region");
 		return true;
 	}
+	result->no_fallback_agent = step->fallback == LR_FALLBACK_AGENT && !region_allowed(step, step->fallback_agent, allowed);
 	result->status = LR_STEP_WAITING;
 	result->asked = true;
 	if (run->batch->execution)
@@ -454,6 +456,8 @@ write_task(LrWriter *writer, LrStep *step, const LrRun *run, bool plain, int *no
 	}
 	if (!run->isnull[LR_TRACEPARENT] && batch->source->classes[LR_TRACEPARENT] == LR_CLASS_PLAIN)
 		put(slot, TASK_TRACEPARENT, run->values[LR_TRACEPARENT]);
+	if (result->no_fallback_agent && !held)
+		put(slot, TASK_NO_FALLBACK_AGENT, BoolGetDatum(true));
 	if (plain && !held)
 		put(slot, TASK_INPUTS, JsonbPGetDatum(lr_agent_input(run, step)));
 }
