@@ -448,8 +448,8 @@ BEGIN
     PERFORM leadroute.lock_claimed(runs, steps, tokens);
     SELECT array_agg(EXISTS (SELECT FROM leadroute.tasks t WHERE t.run_id = w.r AND t.step_no = w.s AND t.token = w.k AND t.state = 'c') ORDER BY w.n)
     INTO held FROM unnest(runs, steps, tokens) WITH ORDINALITY AS w (r, s, k, n);
-    PERFORM leadroute.attempts_failed(array_agg(runs[i]), array_agg(steps[i]), array_agg('LR010 ' || errors[i]), array_agg(coalesce(retryable[i], true)), true)
-    FROM generate_subscripts(held, 1) AS i WHERE held[i] HAVING count(*) > 0;
+    PERFORM leadroute.attempts_failed(array_agg(w.r), array_agg(w.s), array_agg('LR010 ' || w.e), array_agg(coalesce(w.again, true)), true)
+    FROM unnest(runs, steps, errors, retryable, held) AS w (r, s, e, again, h) WHERE w.h HAVING count(*) > 0;
     RETURN QUERY SELECT w.t, leadroute.why_refused(w.r, w.s) FROM unnest(tasks, runs, steps, held) AS w (t, r, s, h) WHERE NOT w.h;
 END $$;
 COMMENT ON FUNCTION leadroute.fail_tasks(text[], bigint[], text[], boolean[]) IS
