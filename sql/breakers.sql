@@ -85,7 +85,7 @@ BEGIN
     IF agent.max_per_second IS NOT NULL THEN
         SELECT least(greatest(agent.max_per_second, 1), l.tasks + agent.max_per_second * extract(epoch FROM moment - l.at)::double precision) INTO allowance
         FROM leadroute.agent_allowances l WHERE l.agent_id = agent.agent_id ORDER BY l.at DESC LIMIT 1;
-        room := least(room, floor(coalesce(allowance, greatest(agent.max_per_second, 1)))::integer);
+        room := least(room, floor(coalesce(allowance, greatest(agent.max_per_second, 1))))::integer;
     END IF;
     RETURN greatest(room, 0);
 END $$;
