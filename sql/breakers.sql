@@ -316,11 +316,15 @@ DECLARE
     left_of_name integer;
     wanted integer;
     got integer;
+    probed integer[];
 BEGIN
     LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
-    -- Agents that are limited are locked by claim_room(), here in one order.
-    PERFORM FROM leadroute.agents x WHERE x.agent_id = ANY (ARRAY(SELECT s.agent_id FROM leadroute.agent_states s WHERE s.breaker <> 'closed'))
-        AND x.kind = 'sql' ORDER BY x.agent_id FOR NO KEY UPDATE;
+    -- Agents that let probes through are locked here, as claim_room() does, but not waited for: who has one keeps it while its functions run.
+    probed := ARRAY(SELECT x.agent_id FROM leadroute.agents x
+        WHERE x.kind = 'sql' AND x.agent_id = ANY (ARRAY(
+            SELECT s.agent_id FROM leadroute.agent_states s JOIN leadroute.agents y USING (agent_id)
+            WHERE s.breaker = 'half_open' OR s.breaker = 'open' AND s.opened_at + y.breaker_cooldown <= clock_timestamp()))
+        ORDER BY x.agent_id FOR NO KEY UPDATE SKIP LOCKED);
     FOR q IN SELECT r.*, ceil(lock_work.max / count(*) FILTER (WHERE r.is_first) OVER ()::real)::integer AS quota
              FROM (SELECT x.*, x.name IS DISTINCT FROM lag(x.name) OVER (ORDER BY x.n) AS is_first
                    FROM (SELECT y.*, row_number() OVER () AS n FROM leadroute.ready_queues(true, NULL, NULL) y) x) r ORDER BY r.n
@@ -332,6 +336,7 @@ BEGIN
         wanted := left_of_name;
         a := NULL;
         IF EXISTS (SELECT FROM leadroute.agent_states s WHERE s.agent_id = q.agent_id AND s.breaker <> 'closed') THEN
+            CONTINUE WHEN q.agent_id <> ALL (probed);
             SELECT * INTO a FROM leadroute.agents x WHERE x.agent_id = q.agent_id;
             wanted := leadroute.claim_room(a, wanted);
         END IF;
