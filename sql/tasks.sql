@@ -221,7 +221,7 @@ BEGIN
     IF NOT FOUND OR a.kind <> 'external' OR a.agent_id = 99 THEN
         RAISE undefined_object USING MESSAGE = format('agent "%s" is not registered as an external agent', agent),
             HINT = 'Name it as name@version; register_external_agent() registers it.';
-    ELSIF NOT pg_has_role(caller, a.owner, 'USAGE') THEN
+    ELSIF pg_has_role(caller, a.owner, 'USAGE') IS NOT TRUE THEN
         RAISE insufficient_privilege USING MESSAGE = format('must have the role that owns agent "%s" to claim tasks for it', agent),
             HINT = format('Connect as %s, or as a member of it.', a.owner);
     ELSIF a.state = 'retired' THEN
