@@ -182,7 +182,7 @@ CREATE FUNCTION leadroute.read_task_inputs(run_ids bigint[], lead_ids bigint[], 
     RETURNS TABLE (run_id bigint, step_no integer, inputs jsonb)
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_read_task_inputs';
 COMMENT ON FUNCTION leadroute.read_task_inputs(bigint[], bigint[], integer[], integer) IS
-    'Part of claiming: what an agent declared to be given, read from the leads as they are now. Runs that do not wait any more are left out.';
+    'Part of claiming: what an agent declared to be given, read from the leads as they are now. Runs that do not wait any more are left out, and leads that by the regions of the step may not be given to the agent.';
 
 CREATE FUNCTION leadroute.do_work(max integer) RETURNS integer
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_do_work';

@@ -211,6 +211,7 @@ struct LrRecorder;
 extern bool lr_step_blocked(const LrStep *step, const LrRun *run);
 extern bool lr_step_held(LrStep *step, LrRun *run);
 extern bool lr_step_asks(LrStep *step, LrRun *run);
+extern bool lr_step_may_be_given(const LrStep *step, const LrRun *run, const LrAgent *agent);
 extern void lr_step_give_up(LrStep *step, LrRun *run, int sqlstate, const char *place);
 extern void lr_step_fail(LrStep *step, LrRun *run, int sqlstate, const char *place);
 extern double lr_step_confidence(const LrStep *step, Datum output);

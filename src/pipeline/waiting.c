@@ -243,6 +243,23 @@ regions_of(LrStep *step, LrRun *run, List **allowed)
 	return true;
 }
 
+/* Tells whether an agent may be given a lead for a step, by where the step may be done for the lead as it is now. */
+bool
+lr_step_may_be_given(const LrStep *step, const LrRun *run, const LrAgent *agent)
+{
+	for (int i = 0; i < step->nregions; i++)
+	{
+		LrConditionError error;
+		LrTruth		truth = lr_condition_evaluate(step->regions[i].when, run->batch->policy->evaluator, run->values, run->isnull, &error);
+
+		if (truth == LR_ERROR)
+			return false;
+		if (truth == LR_TRUE)
+			return region_allowed(step, agent, step->regions[i].allowed);
+	}
+	return true;
+}
+
 /* An agent that does not say where it works may not be given what has to stay somewhere. */
 static bool
 region_allowed(const LrStep *step, const LrAgent *agent, const List *allowed)
