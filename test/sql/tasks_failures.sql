@@ -186,6 +186,15 @@ SELECT take('failures-second@1');
 SELECT count(leadroute.complete_task(task, token, '{"seen": true}')) AS done FROM held;
 SELECT * FROM decided WHERE id IN (19, 20) ORDER BY id;
 
+-- nor is one that has come to stay there since it was asked for: its agent is told nothing of it, and the step is looked at again
+SELECT use_step('{"agent": "failures-second", "regions": [{"when": "country = ''DE''", "allow": ["eu"]}], "on_error": "skip"}');
+INSERT INTO leads VALUES (21, 'FR', '21@acme.example');
+UPDATE leads SET country = 'DE' WHERE id = 21;
+SELECT take('failures-second@1');
+SELECT inputs IS NULL AS without FROM held;
+SELECT count(leadroute.complete_task(task, token, '{"seen": true}')) AS done FROM held;
+SELECT * FROM decided WHERE id = 21;
+
 -- the same for steps inside the database: attempts count there too, and a function that raises is tried again
 CREATE FUNCTION stumble(lead jsonb) RETURNS jsonb LANGUAGE plpgsql AS $f$
 BEGIN
