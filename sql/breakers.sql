@@ -85,7 +85,7 @@ BEGIN
     IF agent.max_per_second IS NOT NULL THEN
         SELECT least(greatest(agent.max_per_second, 1), l.tasks + agent.max_per_second * extract(epoch FROM moment - l.at)::double precision) INTO allowance
         FROM leadroute.agent_allowances l WHERE l.agent_id = agent.agent_id ORDER BY l.at DESC LIMIT 1;
-        room := least(room, floor(coalesce(allowance, greatest(agent.max_per_second, 1)))::integer);
+        room := least(room, floor(coalesce(allowance, greatest(agent.max_per_second, 1))))::integer;
     END IF;
     RETURN greatest(room, 0);
 END $$;
@@ -193,7 +193,7 @@ BEGIN
             coalesce(t.history, '[]') || jsonb_strip_nulls(jsonb_build_object('attempt', CASE WHEN begun THEN n.attempt END, 'error', w.error, 'at', moment, 'by', x.agent)) AS history,
             CASE WHEN w.again AND n.attempt < s.attempts AND NOT s.not_on && string_to_array(w.error, ' ')
                     AND (s.schedule_to_close IS NULL OR moment + r.wait < t.scheduled_at + s.schedule_to_close) THEN 'retry'
-                 WHEN s.fallback_queue_id <> t.queue_id THEN 'agent'
+                 WHEN s.fallback_queue_id <> t.queue_id AND t.no_fallback_agent IS NOT TRUE THEN 'agent'
                  WHEN s.fallback ? 'output' THEN 'output'
                  WHEN s.fallback ? 'skip' THEN 'skip'
                  ELSE 'fail' END AS action,
@@ -316,11 +316,15 @@ DECLARE
     left_of_name integer;
     wanted integer;
     got integer;
+    probed integer[];
 BEGIN
     LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
-    -- Agents that are limited are locked by claim_room(), here in one order.
-    PERFORM FROM leadroute.agents x WHERE x.agent_id = ANY (ARRAY(SELECT s.agent_id FROM leadroute.agent_states s WHERE s.breaker <> 'closed'))
-        AND x.kind = 'sql' ORDER BY x.agent_id FOR NO KEY UPDATE;
+    -- Agents that let probes through are locked here, as claim_room() does, but not waited for: who has one keeps it while its functions run.
+    probed := ARRAY(SELECT x.agent_id FROM leadroute.agents x
+        WHERE x.kind = 'sql' AND x.agent_id = ANY (ARRAY(
+            SELECT s.agent_id FROM leadroute.agent_states s JOIN leadroute.agents y USING (agent_id)
+            WHERE s.breaker = 'half_open' OR s.breaker = 'open' AND s.opened_at + y.breaker_cooldown <= clock_timestamp()))
+        ORDER BY x.agent_id FOR NO KEY UPDATE SKIP LOCKED);
     FOR q IN SELECT r.*, ceil(lock_work.max / count(*) FILTER (WHERE r.is_first) OVER ()::real)::integer AS quota
              FROM (SELECT x.*, x.name IS DISTINCT FROM lag(x.name) OVER (ORDER BY x.n) AS is_first
                    FROM (SELECT y.*, row_number() OVER () AS n FROM leadroute.ready_queues(true, NULL, NULL) y) x) r ORDER BY r.n
@@ -332,6 +336,7 @@ BEGIN
         wanted := left_of_name;
         a := NULL;
         IF EXISTS (SELECT FROM leadroute.agent_states s WHERE s.agent_id = q.agent_id AND s.breaker <> 'closed') THEN
+            CONTINUE WHEN q.agent_id <> ALL (probed);
             SELECT * INTO a FROM leadroute.agents x WHERE x.agent_id = q.agent_id;
             wanted := leadroute.claim_room(a, wanted);
         END IF;
@@ -397,6 +402,7 @@ BEGIN
     JOIN leadroute.policy_steps p ON p.policy_version_id = t.policy_version_id AND p.step_no = t.step_no
     JOIN leadroute.lead_states s ON s.lead_id = t.lead_id
     WHERE b.breaker = 'open' AND b.opened_at + a.breaker_cooldown > moment AND p.fallback IS NOT NULL AND p.fallback_queue_id IS DISTINCT FROM t.queue_id
+        AND t.no_fallback_agent IS NOT TRUE
         AND EXISTS (SELECT FROM leadroute.policy_steps x WHERE x.queue_id = k.queue_id AND x.fallback IS NOT NULL)
     LIMIT most FOR UPDATE OF s, t SKIP LOCKED;
 END $$;

@@ -321,7 +321,7 @@ BEGIN
             state.raised_at := e.at;
             state.suppressed := 0;
         END LOOP;
-        IF state IS NOT NULL THEN
+        IF state.subscription IS NOT NULL THEN
             UPDATE leadroute.event_subscription_states t SET recent = state.recent, raised_at = state.raised_at, suppressed = state.suppressed
             WHERE t.subscription = s.subscription;
         END IF;

@@ -190,7 +190,6 @@ BEGIN
         ('leadroute.lead_acts', ''), ('leadroute.lead_act_ids', ''), ('leadroute.lead_batch_ids', ''),
         ('leadroute.routing_pauses', ''), ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
         ('leadroute.database_identities', ''),
-        ('leadroute.tasks', ''), ('leadroute.task_queues', ''), ('leadroute.task_queue_ids', ''), ('leadroute.policy_steps', ''),
         ('leadroute.agent_states', ''), ('leadroute.agent_claims', ''), ('leadroute.agent_allowances', ''),
         ('leadroute.event_kinds', 'WHERE false'), ('leadroute.events', ''), ('leadroute.event_arrivals', ''), ('leadroute.event_ids', ''), ('leadroute.event_numbering', ''), ('leadroute.event_consumers', ''),
         ('leadroute.event_cursors', ''), ('leadroute.event_subscriptions', ''), ('leadroute.event_subscription_states', ''), ('leadroute.event_alerts', ''), ('leadroute.event_marks', ''), ('leadroute.sla_clocks', ''),

@@ -113,6 +113,9 @@ DECLARE
     found bigint[];
     due bigint[];
     lead bigint;
+    failed bigint;
+    nfailed integer := 0;
+    code text;
 BEGIN
     -- In a copy of the database somebody else's ladders are climbed.
     IF leadroute.is_copy() THEN
@@ -147,10 +150,16 @@ BEGIN
                 UPDATE leadroute.sla_clocks c SET failures = least(c.failures + 1, 1000),
                     next_at = clock_timestamp() + least(interval '1 minute' * 2 ^ least(c.failures, 20), interval '1 day')
                 WHERE c.lead_id = lead;
-                RAISE WARNING 'the clock of lead % could not go on', lead
-                    USING ERRCODE = SQLSTATE, DETAIL = format('SQLSTATE %s.', SQLSTATE), HINT = format('See what SELECT leadroute.fire_sla_clocks(ARRAY[%s]) says.', lead);
+                nfailed := nfailed + 1;
+                failed := coalesce(failed, lead);
+                code := coalesce(code, SQLSTATE);
             END;
         END LOOP;
+        IF nfailed > 0 THEN
+            RAISE WARNING '% of % clocks could not go on', nfailed, cardinality(due)
+                USING ERRCODE = code, DETAIL = format('That of lead %s failed with SQLSTATE %s.', failed, code),
+                    HINT = format('See what SELECT leadroute.fire_sla_clocks(ARRAY[%s]) says.', failed);
+        END IF;
     END;
     RETURN cardinality(due);
 END $$;

@@ -166,6 +166,7 @@ DECLARE
     moment timestamptz := clock_timestamp();
 BEGIN
     RETURN QUERY
+    -- Tokens are all that gives the right to complete a task: nobody foretells them, nor brings one back with setseed().
     WITH picked AS MATERIALIZED (
         SELECT t.ctid AS at
         FROM leadroute.tasks t
@@ -173,7 +174,7 @@ BEGIN
         ORDER BY t.place LIMIT most FOR UPDATE SKIP LOCKED),
     claimed AS (
         UPDATE leadroute.tasks t
-        SET state = 'c', token = 1 + (random() * 9007199254740990)::bigint, attempt = t.attempt + 1, holder = by_holder, started_at = moment,
+        SET state = 'c', token = 1 + ('x' || translate(left(gen_random_uuid()::text, 13), '-', ''))::bit(48)::bigint, attempt = t.attempt + 1, holder = by_holder, started_at = moment,
             wake_at = least(moment + least(lease, s.heartbeat), moment + s.start_to_close, t.scheduled_at + s.schedule_to_close)
         FROM picked p, leadroute.policy_steps s
         WHERE t.ctid = p.at AND s.policy_version_id = t.policy_version_id AND s.step_no = t.step_no
@@ -221,7 +222,7 @@ BEGIN
     IF NOT FOUND OR a.kind <> 'external' OR a.agent_id = 99 THEN
         RAISE undefined_object USING MESSAGE = format('agent "%s" is not registered as an external agent', agent),
             HINT = 'Name it as name@version; register_external_agent() registers it.';
-    ELSIF NOT pg_has_role(caller, a.owner, 'USAGE') THEN
+    ELSIF pg_has_role(caller, a.owner, 'USAGE') IS NOT TRUE THEN
         RAISE insufficient_privilege USING MESSAGE = format('must have the role that owns agent "%s" to claim tasks for it', agent),
             HINT = format('Connect as %s, or as a member of it.', a.owner);
     ELSIF a.state = 'retired' THEN
@@ -283,7 +284,7 @@ CREATE FUNCTION leadroute.claim_tasks(agent text, capabilities text[] DEFAULT NU
                    deadline timestamptz, heartbeat interval)
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_claim_tasks';
 COMMENT ON FUNCTION leadroute.claim_tasks(text, text[], integer, interval, text) IS
-    'Takes tasks for an external agent. agent: name@version; the caller has to be its owner or a member of that role. capabilities: of the agent''s only these; null for all. max: 1 to 10000. lease: how long the tasks are kept without extend_task(), 1 second to 1 day. holder: which of several workers it is, a code. Queues of different names share, within a name priority and then age decide; what others are claiming is passed over. Nothing comes while the agent''s circuit breaker is open, beyond its max_concurrent, or faster than its max_per_second. Returns for each task its id, the same on every attempt; the token to give back; which attempt it is; the inputs that the contract declares, read from the lead now; the lead''s traceparent; deadline, when the task is taken away however often it is extended, null if never; heartbeat, within which extend_task() has to come. Raises 22023 for what is out of range or not offered, 42704 for an unknown agent, 42501 for somebody else''s, 55000 for a retired one or in a database that is a copy.';
+    'Takes tasks for an external agent. agent: name@version; the caller has to be its owner or a member of that role. capabilities: of the agent''s only these; null for all. max: 1 to 10000. lease: how long the tasks are kept without extend_task(), 1 second to 1 day. holder: which of several workers it is, a code. Queues of different names share, within a name priority and then age decide; what others are claiming is passed over. Nothing comes while the agent''s circuit breaker is open, beyond its max_concurrent, or faster than its max_per_second. Returns for each task its id, the same on every attempt; the token to give back; which attempt it is; the inputs that the contract declares, read from the lead now, null if the lead may not be given to the agent any more, or waits no more; the lead''s traceparent; deadline, when the task is taken away however often it is extended, null if never; heartbeat, within which extend_task() has to come. Raises 22023 for what is out of range or not offered, 42704 for an unknown agent, 42501 for somebody else''s, 55000 for a retired one or in a database that is a copy.';
 
 -- Nobody works for a lead that is deleted, merged or closed: whoever has such a task hears of it at the next heartbeat.
 CREATE FUNCTION leadroute.drop_tasks() RETURNS trigger
@@ -448,8 +449,8 @@ BEGIN
     PERFORM leadroute.lock_claimed(runs, steps, tokens);
     SELECT array_agg(EXISTS (SELECT FROM leadroute.tasks t WHERE t.run_id = w.r AND t.step_no = w.s AND t.token = w.k AND t.state = 'c') ORDER BY w.n)
     INTO held FROM unnest(runs, steps, tokens) WITH ORDINALITY AS w (r, s, k, n);
-    PERFORM leadroute.attempts_failed(array_agg(runs[i]), array_agg(steps[i]), array_agg('LR010 ' || errors[i]), array_agg(coalesce(retryable[i], true)), true)
-    FROM generate_subscripts(held, 1) AS i WHERE held[i] HAVING count(*) > 0;
+    PERFORM leadroute.attempts_failed(array_agg(w.r), array_agg(w.s), array_agg('LR010 ' || w.e), array_agg(coalesce(w.again, true)), true)
+    FROM unnest(runs, steps, errors, retryable, held) AS w (r, s, e, again, h) WHERE w.h HAVING count(*) > 0;
     RETURN QUERY SELECT w.t, leadroute.why_refused(w.r, w.s) FROM unnest(tasks, runs, steps, held) AS w (t, r, s, h) WHERE NOT w.h;
 END $$;
 COMMENT ON FUNCTION leadroute.fail_tasks(text[], bigint[], text[], boolean[]) IS

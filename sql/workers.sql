@@ -134,6 +134,7 @@ CREATE TABLE leadroute.tasks (
     history jsonb,
     output jsonb,
     error text,
+    no_fallback_agent boolean,
     PRIMARY KEY (run_id, step_no)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX tasks_queued ON leadroute.tasks (queue_id, place) WHERE state = 'q';
@@ -154,6 +155,7 @@ COMMENT ON COLUMN leadroute.tasks.attempt IS 'How often it was begun.';
 COMMENT ON COLUMN leadroute.tasks.state IS 'q queued, c claimed, r waits to be tried again, h held until attributes arrive, d done by an executor: its run goes on in a moment.';
 COMMENT ON COLUMN leadroute.tasks.output IS 'What the agent gave, of a task that is done; otherwise null.';
 COMMENT ON COLUMN leadroute.tasks.error IS 'Of a task that is done and failed: SQLSTATE and place; otherwise null.';
+COMMENT ON COLUMN leadroute.tasks.no_fallback_agent IS 'True if the fallback agent may not be given the lead, since the step''s regions do not allow its own; otherwise null.';
 COMMENT ON COLUMN leadroute.tasks.holder IS 'Who claimed it, as it calls itself; null while nobody holds it.';
 COMMENT ON COLUMN leadroute.tasks.traceparent IS 'That of the lead, where it is plain; otherwise null.';
 COMMENT ON COLUMN leadroute.tasks.inputs IS 'What the agent is given, where all of it is plain; null: it is read from the lead when the task is claimed.';
@@ -180,7 +182,7 @@ CREATE FUNCTION leadroute.read_task_inputs(run_ids bigint[], lead_ids bigint[], 
     RETURNS TABLE (run_id bigint, step_no integer, inputs jsonb)
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_read_task_inputs';
 COMMENT ON FUNCTION leadroute.read_task_inputs(bigint[], bigint[], integer[], integer) IS
-    'Part of claiming: what an agent declared to be given, read from the leads as they are now. Runs that do not wait any more are left out.';
+    'Part of claiming: what an agent declared to be given, read from the leads as they are now. Runs that do not wait any more are left out, and leads that by the regions of the step may not be given to the agent.';
 
 CREATE FUNCTION leadroute.do_work(max integer) RETURNS integer
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_do_work';

@@ -38,6 +38,7 @@ typedef struct LrStepResult
 	StringInfo	detail;			/* the agent's own evidence; of one that is not ours what is known of its attempts, JSON; or NULL */
 	bool		asked;			/* it waits, and a task for it has to be made */
 	bool		by_fallback;	/* the task is for the fallback agent */
+	bool		no_fallback_agent;	/* whose region may not be given the lead */
 	bool		held;			/* it waits for attributes */
 	TimestampTz held_until;		/* of a step that is, or was, held */
 } LrStepResult;
@@ -210,6 +211,7 @@ struct LrRecorder;
 extern bool lr_step_blocked(const LrStep *step, const LrRun *run);
 extern bool lr_step_held(LrStep *step, LrRun *run);
 extern bool lr_step_asks(LrStep *step, LrRun *run);
+extern bool lr_step_may_be_given(const LrStep *step, const LrRun *run, const LrAgent *agent);
 extern void lr_step_give_up(LrStep *step, LrRun *run, int sqlstate, const char *place);
 extern void lr_step_fail(LrStep *step, LrRun *run, int sqlstate, const char *place);
 extern double lr_step_confidence(const LrStep *step, Datum output);

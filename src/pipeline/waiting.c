@@ -23,7 +23,8 @@
 enum
 {
 	TASK_RUN_ID, TASK_LEAD_ID, TASK_PLACE, TASK_SCHEDULED_AT, TASK_WAKE_AT, TASK_STARTED_AT, TASK_TOKEN, TASK_POLICY_VERSION_ID, TASK_QUEUE_ID,
-	TASK_STEP_NO, TASK_ATTEMPT, TASK_STATE, TASK_HOLDER, TASK_TRACEPARENT, TASK_INPUTS, TASK_HISTORY, TASK_OUTPUT
+	TASK_STEP_NO, TASK_ATTEMPT, TASK_STATE, TASK_HOLDER, TASK_TRACEPARENT, TASK_INPUTS, TASK_HISTORY, TASK_OUTPUT,
+	TASK_ERROR, TASK_NO_FALLBACK_AGENT
 };
 
 static void note_agent(LrExecution *execution, int agent_id, const LrContinuation *item);
@@ -110,6 +111,7 @@ lr_step_asks(LrStep *step, LrRun *run)
 		lr_step_give_up(step, run, LR_ERRCODE_REGION, "region");
 		return true;
 	}
+	result->no_fallback_agent = step->fallback == LR_FALLBACK_AGENT && !region_allowed(step, step->fallback_agent, allowed);
 	result->status = LR_STEP_WAITING;
 	result->asked = true;
 	if (run->batch->execution)
@@ -237,6 +239,23 @@ regions_of(LrStep *step, LrRun *run, List **allowed)
 			*allowed = step->regions[i].allowed;
 			return true;
 		}
+	}
+	return true;
+}
+
+/* Tells whether an agent may be given a lead for a step, by where the step may be done for the lead as it is now. */
+bool
+lr_step_may_be_given(const LrStep *step, const LrRun *run, const LrAgent *agent)
+{
+	for (int i = 0; i < step->nregions; i++)
+	{
+		LrConditionError error;
+		LrTruth		truth = lr_condition_evaluate(step->regions[i].when, run->batch->policy->evaluator, run->values, run->isnull, &error);
+
+		if (truth == LR_ERROR)
+			return false;
+		if (truth == LR_TRUE)
+			return region_allowed(step, agent, step->regions[i].allowed);
 	}
 	return true;
 }
@@ -454,6 +473,8 @@ write_task(LrWriter *writer, LrStep *step, const LrRun *run, bool plain, int *no
 	}
 	if (!run->isnull[LR_TRACEPARENT] && batch->source->classes[LR_TRACEPARENT] == LR_CLASS_PLAIN)
 		put(slot, TASK_TRACEPARENT, run->values[LR_TRACEPARENT]);
+	if (result->no_fallback_agent && !held)
+		put(slot, TASK_NO_FALLBACK_AGENT, BoolGetDatum(true));
 	if (plain && !held)
 		put(slot, TASK_INPUTS, JsonbPGetDatum(lr_agent_input(run, step)));
 }

@@ -301,6 +301,9 @@ put_inputs(LrRun *run, const LrWaiting *waiting, void *argument)
 		if (!is_wanted(run, item))
 			continue;
 		step = run->batch->policy->steps[item->step];
+		/* since it was asked for, the lead may have changed, and have to stay elsewhere */
+		if (!lr_step_may_be_given(&step, run, reading->agent))
+			continue;
 		if (step.agent->agent_id != reading->agent->agent_id)
 			ask_for(&step, reading->agent);
 		values[0] = Int64GetDatum(item->run_id);

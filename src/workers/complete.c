@@ -43,6 +43,7 @@ typedef struct Giver
 	char	   *name;			/* name@version */
 	int			agent_id;		/* 0: it is in the registry no longer */
 	bool		keeps_state;
+	int			ntasks;			/* that are given back */
 } Giver;
 
 static Given *read_results(FunctionCallInfo fcinfo, int *n);
@@ -283,6 +284,7 @@ go_on(Given *results, int n, List **givers)
 	{
 		Given	   *result = &results[i];
 		LrContinuation *item = &items[nheld];
+		Giver	   *giver;
 
 		if (!result->held)
 			continue;
@@ -296,7 +298,9 @@ go_on(Given *results, int n, List **givers)
 
 			item->output = DirectFunctionCall2(jsonb_concat, result->output, DirectFunctionCall1(jsonb_in, CStringGetDatum(member)));
 		}
-		item->detail = detail_of(result, giver_of(givers, result->row.holder));
+		giver = giver_of(givers, result->row.holder);
+		giver->ntasks++;
+		item->detail = detail_of(result, giver);
 		item->detail_length = (int) strlen(item->detail);
 		nheld++;
 	}
@@ -394,15 +398,19 @@ tell_breakers(List *givers)
 	LrIdentity	identity;
 	Oid			types[] = {INT4ARRAYOID};
 	Datum		values[1];
-	Datum	   *agents = palloc(sizeof(Datum) * list_length(givers));
+	Datum	   *agents;
 	int			n = 0;
 	ListCell   *cell;
 
 	foreach(cell, givers)
+		n += ((const Giver *) lfirst(cell))->ntasks;
+	agents = palloc(sizeof(Datum) * n);
+	n = 0;
+	foreach(cell, givers)
 	{
 		const Giver *giver = lfirst(cell);
 
-		if (giver->agent_id)
+		for (int i = 0; giver->agent_id && i < giver->ntasks; i++)
 			agents[n++] = Int32GetDatum(giver->agent_id);
 	}
 	values[0] = lr_array(agents, NULL, n, INT4OID);

@@ -350,7 +350,7 @@ do_slow(LrContinuation *items, int n, LrExecution *execution)
 		values[3] = lr_array(columns.errors, columns.no_error, columns.n, TEXTOID);
 		lr_sql_begin(&identity);
 		lr_sql_kept(LR_PLAN_STORE_DONE,
-					"UPDATE leadroute.tasks t SET state = 'd', attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
+					"UPDATE leadroute.tasks t SET state = 'd', wake_at = NULL, attempt = t.attempt + 1, output = x.output, error = x.error FROM unnest($1, $2, $3, $4) AS x (run_id, step_no, output, error)"
 					" WHERE t.run_id = x.run_id AND t.step_no = x.step_no", 4, types, values, NULL);
 		lr_sql_end(&identity);
 	}

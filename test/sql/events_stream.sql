@@ -141,6 +141,16 @@ SELECT leadroute.subscribe_events('events filter', '{lead.rejected,lead.nurture}
 SELECT leadroute.subscribe_events('events condition', '{pool.empty}', condition => '$.leads >= 3');
 SELECT leadroute.subscribe_events('events three', '{lead.no_rule}', threshold => 3, within => '1 hour', quiet => '1 hour');
 SELECT leadroute.create_event_consumer('events alerts', '{alert.raised}') >= 0 AS made;
+-- what counts is remembered before the first alert, too
+SELECT leadroute.subscribe_events('events two', '{lead.rejected}', threshold => 2, within => '1 hour');
+INSERT INTO leads VALUES (33, 'x@acme.example', 'IT');
+SELECT leadroute.number_events() > 0 AS numbered;
+INSERT INTO leads VALUES (34, 'x@acme.example', 'IT');
+SELECT leadroute.number_events() > 0 AS numbered;
+SELECT kind, count FROM leadroute.event_alerts WHERE subscription = 'events two';
+SELECT leadroute.unsubscribe_events('events two'), leadroute.ack_events('events alerts', (SELECT last_position FROM leadroute.event_numbering)) > 0 AS acknowledged;
+DELETE FROM leadroute.event_alerts;
+DELETE FROM leadroute.event_subscription_states;
 INSERT INTO leads VALUES (40, 'x@acme.example', 'IT'), (41, 'x@acme.example', 'FR'), (42, 'x@acme.example', 'ES'), (43, 'x@acme.example', 'ES'), (44, 'x@acme.example', 'US');
 SELECT kind, data - '{alert,position}'::text[] AS data FROM leadroute.read_events('events alerts');
 INSERT INTO leads VALUES (45, 'x@acme.example', 'ES'), (46, 'x@acme.example', 'ES'), (47, 'x@acme.example', 'ES');

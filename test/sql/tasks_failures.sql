@@ -174,6 +174,27 @@ SELECT take('failures-first@1');
 SELECT count(leadroute.complete_task(task, token, '{"seen": true}')) AS done FROM held;
 SELECT * FROM decided WHERE id IN (15, 18) ORDER BY id;
 
+-- a fallback agent that works elsewhere is not given a lead that has to stay in a region: its step fails
+SELECT leadroute.register_external_agent('failures-near', '1', '{failuresLook}', '{country}', region => 'eu', breaker_failures => 100) >= 1000 AS registered;
+SELECT use_step('{"agent": "failures-near", "regions": [{"when": "country = ''DE''", "allow": ["eu"]}], "retry": {"attempts": 1}, "fallback": {"agent": "failures-second"}}');
+INSERT INTO leads VALUES (19, 'DE'), (20, 'FR');
+SELECT take('failures-near@1');
+-- arrays of any bounds
+SELECT count(*) AS refused FROM leadroute.fail_tasks((SELECT array_agg(task ORDER BY lead_id) FROM held), (SELECT array_agg(token ORDER BY lead_id) FROM held), '[5:6]={down,down}');
+SELECT id, agent, state FROM waiting;
+SELECT take('failures-second@1');
+SELECT count(leadroute.complete_task(task, token, '{"seen": true}')) AS done FROM held;
+SELECT * FROM decided WHERE id IN (19, 20) ORDER BY id;
+
+-- nor is one that has come to stay there since it was asked for: its agent is told nothing of it, and the step is looked at again
+SELECT use_step('{"agent": "failures-second", "regions": [{"when": "country = ''DE''", "allow": ["eu"]}], "on_error": "skip"}');
+INSERT INTO leads VALUES (21, 'FR', '21@acme.example');
+UPDATE leads SET country = 'DE' WHERE id = 21;
+SELECT take('failures-second@1');
+SELECT inputs IS NULL AS without FROM held;
+SELECT count(leadroute.complete_task(task, token, '{"seen": true}')) AS done FROM held;
+SELECT * FROM decided WHERE id = 21;
+
 -- the same for steps inside the database: attempts count there too, and a function that raises is tried again
 CREATE FUNCTION stumble(lead jsonb) RETURNS jsonb LANGUAGE plpgsql AS $f$
 BEGIN
