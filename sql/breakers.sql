@@ -384,30 +384,32 @@ END $$;
 COMMENT ON FUNCTION leadroute.due_tasks(integer, bigint, timestamptz) IS
     'Locks the tasks for which something is due at a moment, and the states of their leads; passes over what others have in hand. lowest: where to look from. Returns what a time-out of each would be. Part of fire_task_timers().';
 
-CREATE FUNCTION leadroute.broken_tasks(most integer, moment timestamptz) RETURNS TABLE (run_id bigint, step_no integer)
+CREATE FUNCTION leadroute.broken_tasks(most integer, moment timestamptz) RETURNS TABLE (run_id bigint, step_no integer, error text)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
     SET enable_mergejoin = off
 AS $$
 BEGIN
-    IF most <= 0 OR NOT EXISTS (SELECT FROM leadroute.agent_states s WHERE s.breaker = 'open') THEN
+    IF most <= 0 OR NOT EXISTS (SELECT FROM leadroute.agent_states s WHERE s.breaker = 'open') AND NOT EXISTS (
+            SELECT FROM leadroute.agents a JOIN leadroute.task_queues k USING (agent_id) WHERE a.state = 'retired') THEN
         RETURN;
     END IF;
     LOCK TABLE leadroute.lead_states IN ROW EXCLUSIVE MODE;
     RETURN QUERY
-    SELECT t.run_id, t.step_no::integer
-    FROM leadroute.agent_states b
-    JOIN leadroute.agents a USING (agent_id)
+    SELECT t.run_id, t.step_no::integer, CASE a.state WHEN 'retired' THEN '55000 agent_retired' ELSE 'LR012 breaker_open' END
+    FROM leadroute.agents a
+    LEFT JOIN leadroute.agent_states b USING (agent_id)
     JOIN leadroute.task_queues k USING (agent_id)
     JOIN leadroute.tasks t ON t.queue_id = k.queue_id AND t.state = 'q'
     JOIN leadroute.policy_steps p ON p.policy_version_id = t.policy_version_id AND p.step_no = t.step_no
     JOIN leadroute.lead_states s ON s.lead_id = t.lead_id
-    WHERE b.breaker = 'open' AND b.opened_at + a.breaker_cooldown > moment AND p.fallback IS NOT NULL AND p.fallback_queue_id IS DISTINCT FROM t.queue_id
-        AND t.no_fallback_agent IS NOT TRUE
-        AND EXISTS (SELECT FROM leadroute.policy_steps x WHERE x.queue_id = k.queue_id AND x.fallback IS NOT NULL)
+    WHERE a.state = 'retired'
+       OR b.breaker = 'open' AND b.opened_at + a.breaker_cooldown > moment AND p.fallback IS NOT NULL AND p.fallback_queue_id IS DISTINCT FROM t.queue_id
+          AND t.no_fallback_agent IS NOT TRUE
+          AND EXISTS (SELECT FROM leadroute.policy_steps x WHERE x.queue_id = k.queue_id AND x.fallback IS NOT NULL)
     LIMIT most FOR UPDATE OF s, t SKIP LOCKED;
 END $$;
 COMMENT ON FUNCTION leadroute.broken_tasks(integer, timestamptz) IS
-    'Locks queued tasks of agents whose circuit breaker is open and whose step has a fallback, and the states of their leads. Part of fire_task_timers().';
+    'Locks queued tasks that are not to wait for their agent, and the states of their leads: it is retired, or its circuit breaker is open and the step has a fallback. error: why. Part of fire_task_timers().';
 
 CREATE FUNCTION leadroute.fire_due(kind text, run_ids bigint[], lead_ids bigint[], step_nos integer[], errors text[], again boolean[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -495,7 +497,7 @@ BEGIN
         END IF;
     END IF;
     fired := fired + coalesce((
-        SELECT leadroute.attempts_failed(array_agg(b.run_id), array_agg(b.step_no), array_agg('LR012 breaker_open'::text), array_agg(false), false)
+        SELECT leadroute.attempts_failed(array_agg(b.run_id), array_agg(b.step_no), array_agg(b.error), array_agg(false), false)
         FROM leadroute.broken_tasks((max - fired)::integer, moment) b HAVING count(*) > 0), 0);
     IF (walked > 500 AND f.raised_at < moment - interval '100 milliseconds') OR f.look_at < moment THEN
         PERFORM leadroute.raise_floor(0, f.raised_at);
@@ -503,7 +505,7 @@ BEGIN
     RETURN fired;
 END $$;
 COMMENT ON FUNCTION leadroute.fire_task_timers(integer) IS
-    'Does what is due: queues tasks that wait to be tried again, takes tasks away whose lease, heartbeat or time is over, ends holds, and gives tasks of agents whose circuit breaker is open to their fallback. Passes over what others have in hand. max: at most so many. Returns how many there were. Schedulers call it, each time in a transaction of its own.';
+    'Does what is due: queues tasks that wait to be tried again, takes tasks away whose lease, heartbeat or time is over, ends holds, and gives tasks of agents whose circuit breaker is open to their fallback, those of retired agents as well, or has them fail. Passes over what others have in hand. max: at most so many. Returns how many there were. Schedulers call it, each time in a transaction of its own.';
 
 CREATE FUNCTION leadroute.next_task_timer(after timestamptz) RETURNS timestamptz
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
@@ -512,18 +514,19 @@ DECLARE
     soon timestamptz := clock_timestamp() + interval '1 second';
     floor bigint := (SELECT x.floor FROM leadroute.task_floors x WHERE x.queue_id = 0 ORDER BY x.raised_at DESC LIMIT 1);
     first timestamptz;
+    broken boolean;
 BEGIN
-    IF EXISTS (SELECT FROM leadroute.agent_states s JOIN leadroute.agents a USING (agent_id) JOIN leadroute.task_queues k USING (agent_id)
+    broken := EXISTS (SELECT FROM leadroute.agent_states s JOIN leadroute.agents a USING (agent_id) JOIN leadroute.task_queues k USING (agent_id)
                JOIN leadroute.policy_steps p USING (queue_id)
                WHERE s.breaker = 'open' AND s.opened_at + a.breaker_cooldown > clock_timestamp() AND p.fallback IS NOT NULL
-                   AND leadroute.first_task(k.queue_id, 0) IS NOT NULL) THEN
-        RETURN clock_timestamp();
-    END IF;
+                   AND leadroute.first_task(k.queue_id, 0) IS NOT NULL)
+        OR EXISTS (SELECT FROM leadroute.agents a JOIN leadroute.task_queues k USING (agent_id)
+                   WHERE a.state = 'retired' AND leadroute.first_task(k.queue_id, 0) IS NOT NULL);
     first := (SELECT t.wake_at FROM leadroute.tasks t
               WHERE t.wake_at > greatest(after, leadroute.moment_of(floor)) AND t.wake_at <= soon ORDER BY t.wake_at LIMIT 1);
     -- Where looking goes over many dead entries it does not go further: leases that were given back leave their ends behind, for a minute ahead.
-    RETURN CASE WHEN first IS NOT NULL OR floor > 0 THEN coalesce(first, soon)
+    RETURN CASE WHEN first IS NOT NULL OR floor > 0 OR broken THEN coalesce(first, soon)
                 ELSE (SELECT t.wake_at FROM leadroute.tasks t WHERE t.wake_at > soon ORDER BY t.wake_at LIMIT 1) END;
 END $$;
 COMMENT ON FUNCTION leadroute.next_task_timer(timestamptz) IS
-    'Returns when fire_task_timers() is to be called next: when the first timer after a moment is due, or earlier, where that is not told at little cost; at once where tasks are to go to a fallback because a circuit breaker is open; null if nothing is due any more. Part of schedulers.';
+    'Returns when fire_task_timers() is to be called next: when the first timer after a moment is due, or earlier, where that is not told at little cost; within a second where tasks wait in vain, since a circuit breaker is open or their agent is retired; null if nothing is due any more. Part of schedulers.';

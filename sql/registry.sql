@@ -58,7 +58,7 @@ INSERT INTO leadroute.agents (agent_id, name, version, capabilities, kind, descr
     (6, 'matchAccount', '1', '{matchAccount}', 'builtin', 'Which of the team''s accounts the lead belongs to, with all candidates, and who works it.');
 -- Stands for whoever will offer the capability: an external step can be published before its agent is registered.
 INSERT INTO leadroute.agents (agent_id, name, version, capabilities, kind, inputs, description) VALUES
-    (99, 'anybody', '1', '{anything}', 'external', '{}', 'Any external agent that offers the capability of the step; it is given the inputs that it declared.');
+    (99, 'anybody', '1', '{anything}', 'external', '{}', 'Any external agent that offers the capability of the step; of the inputs that it declared it is given what is plain.');
 
 CREATE FUNCTION leadroute.register_agent(name text, version text, capabilities text[], function regprocedure, description text DEFAULT '') RETURNS integer
     LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_register_agent';

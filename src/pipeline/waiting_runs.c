@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(leadroute_read_task_inputs);
 	" ORDER BY s.source_id, e.policy_version_id, e.mode, e.cause, e.routed_by, e.trial_id, e.note, s.lead_id"
 
 static void find_changed(LrRun *run);
+static LrAgent *plain_only(const LrAgent *agent, const LrSource *source);
 static void ask_for(LrStep *step, LrAgent *agent);
 
 /* Reads the runs that wait of some leads, those of one batch after the other. */
@@ -304,13 +305,46 @@ put_inputs(LrRun *run, const LrWaiting *waiting, void *argument)
 		/* since it was asked for, the lead may have changed, and have to stay elsewhere */
 		if (!lr_step_may_be_given(&step, run, reading->agent))
 			continue;
-		if (step.agent->agent_id != reading->agent->agent_id)
+		if (step.agent->agent_id == LR_AGENT_ANYBODY)
+			ask_for(&step, plain_only(reading->agent, run->batch->source));
+		else if (step.agent->agent_id != reading->agent->agent_id)
 			ask_for(&step, reading->agent);
 		values[0] = Int64GetDatum(item->run_id);
 		values[1] = Int32GetDatum(item->step + 1);
 		values[2] = JsonbPGetDatum(lr_agent_input(run, &step));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 	}
+}
+
+/* Returns an agent that nobody named, as a copy that declares what is plain only: no author of a policy has agreed that it sees more. */
+static LrAgent *
+plain_only(const LrAgent *agent, const LrSource *source)
+{
+	LrAgent    *copy = palloc(sizeof(LrAgent));
+	ListCell   *cell;
+
+	*copy = *agent;
+	copy->inputs = NIL;
+	foreach(cell, agent->inputs)
+	{
+		char	   *name = lfirst(cell);
+		bool		plain = true;
+
+		for (int i = 0; i < LR_N_ATTRIBUTES; i++)
+		{
+			if (strcmp(lr_facts[i].name, name) == 0)
+				plain = source->classes[i] == LR_CLASS_PLAIN;
+		}
+		if (strncmp(name, "attributes.", strlen("attributes.")) == 0)
+		{
+			plain = source->classes[LR_ATTRIBUTES] == LR_CLASS_PLAIN;
+			for (int i = 0; i < source->nplain_keys; i++)
+				plain |= strcmp(source->plain_keys[i], name + strlen("attributes.")) == 0;
+		}
+		if (plain)
+			copy->inputs = lappend(copy->inputs, name);
+	}
+	return copy;
 }
 
 /* Has a step, or rather a copy of it, be that of another agent, with the inputs that this one declared. */
