@@ -94,7 +94,7 @@ SELECT take(3), fail(3);
 SELECT state FROM breaker;
 SELECT leadroute.fire_task_timers(3), leadroute.fire_task_timers();
 INSERT INTO leads VALUES (20, 'DE');
-SELECT leadroute.next_task_timer(now() - interval '1 minute') <= clock_timestamp() AS at_once, leadroute.fire_task_timers();
+SELECT leadroute.next_task_timer(now() - interval '1 minute') <= clock_timestamp() + interval '1 second' AS soon, leadroute.fire_task_timers();
 SELECT state, count(*) FROM waiting GROUP BY 1;
 SELECT d.outcome, p.status, p.output, p.attempts #>> '{attempts,0,error}' AS error, p.attempts ->> 'fallback' AS fallback, count(*)
 FROM leadroute.decisions d JOIN leadroute.lead_keys k USING (lead_id) JOIN leadroute.attached_tables t USING (source_id) JOIN leadroute.provenance p ON p.decision_id = d.decision_id AND p.as_of = d.as_of

@@ -212,14 +212,14 @@ SELECT * FROM decided WHERE id IN (16, 17) ORDER BY id;
 
 -- an agent can say that it failed, whatever leadroute.on_error is: it is the insert that this aborts
 SELECT use_step('{"retry": {"attempts": 1}}');
-INSERT INTO leads VALUES (19, 'DE', 'nineteen@example.com');
+INSERT INTO leads VALUES (29, 'DE', 'nineteen@example.com');
 SELECT take();
 -- nor does it leave behind what nobody could read
 SELECT leadroute.complete_task(task, token, ('{"deep": ' || repeat('[', 100) || repeat(']', 100) || '}')::jsonb) FROM held;
 SET LOCAL leadroute.on_error = abort;
 SELECT count(leadroute.fail_task(task, token, 'no_good', false)) AS failed FROM held;
 RESET leadroute.on_error;
-SELECT * FROM decided WHERE id = 19;
+SELECT * FROM decided WHERE id = 29;
 
 -- nothing is left
 SELECT id, state FROM mine;
