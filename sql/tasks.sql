@@ -164,9 +164,12 @@ CREATE FUNCTION leadroute.claim_queue(queue integer, lowest bigint, most integer
 AS $$
 DECLARE
     moment timestamptz := clock_timestamp();
+    -- Tokens are all that gives the right to complete a task: nobody foretells them, nor brings one back with setseed(). What a claim's are
+    -- made from is random, strongly, and nobody but this claim has it.
+    secret bigint := ('x' || substr(translate(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 19, 8)
+                          || substr(translate(gen_random_uuid()::text, '-', ''), 21, 8))::bit(64)::bigint;
 BEGIN
     RETURN QUERY
-    -- Tokens are all that gives the right to complete a task: nobody foretells them, nor brings one back with setseed().
     WITH picked AS MATERIALIZED (
         SELECT t.ctid AS at
         FROM leadroute.tasks t
@@ -174,7 +177,7 @@ BEGIN
         ORDER BY t.place LIMIT most FOR UPDATE SKIP LOCKED),
     claimed AS (
         UPDATE leadroute.tasks t
-        SET state = 'c', token = 1 + ('x' || translate(left(gen_random_uuid()::text, 13), '-', ''))::bit(48)::bigint, attempt = t.attempt + 1, holder = by_holder, started_at = moment,
+        SET state = 'c', token = 1 + (hashint8extended(t.run_id * 100 + t.step_no, secret) & 9007199254740990), attempt = t.attempt + 1, holder = by_holder, started_at = moment,
             wake_at = least(moment + least(lease, s.heartbeat), moment + s.start_to_close, t.scheduled_at + s.schedule_to_close)
         FROM picked p, leadroute.policy_steps s
         WHERE t.ctid = p.at AND s.policy_version_id = t.policy_version_id AND s.step_no = t.step_no

@@ -56,6 +56,7 @@ extern bool lr_same_value(Oid type, Datum a, Datum b);
 extern int	lr_compare_continuations(const void *a, const void *b);
 
 /* waiting_states.c */
+extern bool lr_waiting_rows(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows);
 extern LrWaiting *lr_waiting_lock(int64 *lead_ids, int *n, bool skip, int *nwaiting);
 
 #endif

@@ -89,7 +89,8 @@ fetch(void *argument)
 {
 	Fetching   *fetching = argument;
 
-	lr_leads_fetch(fetching->source, fetching->lead_ids, fetching->n, fetching->rows);
+	if (!lr_waiting_rows(fetching->source, fetching->lead_ids, fetching->n, fetching->rows))
+		lr_leads_fetch(fetching->source, fetching->lead_ids, fetching->n, fetching->rows);
 }
 
 /*

@@ -13,12 +13,14 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 /* Columns of lead_states. */
 enum
@@ -160,6 +162,29 @@ find_entry(LrWaiting *waiting)
 	found->tid = waiting->tid;
 	found->responded_at = waiting->responded_at;
 	*waiting = *found;
+}
+
+/*
+ * Fetches the rows of leads by the index of their key, without a plan: rows[i] is that of lead_ids[i], NULL if it is gone. False for a
+ * table where that is more than one look-up: other keys than lead ids, partitions, row-level security. Nothing of the owner's runs.
+ */
+bool
+lr_waiting_rows(const LrSource *source, const int64 *lead_ids, int n, HeapTuple *rows)
+{
+	Lookup		lookup;
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(source->root));
+	bool		plain = HeapTupleIsValid(tuple) && ((Form_pg_class) GETSTRUCT(tuple))->relkind == RELKIND_RELATION &&
+		!((Form_pg_class) GETSTRUCT(tuple))->relrowsecurity;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (source->keyed || !plain || source->nkeys != 1)
+		return false;
+	open_lookup(&lookup, source->root, AccessShareLock, source->keys[0]);
+	for (int i = 0; i < n; i++)
+		rows[i] = find(&lookup, lead_ids[i]) ? ExecCopySlotHeapTuple(lookup.slot) : NULL;
+	close_lookup(&lookup);
+	return true;
 }
 
 /* Opens a relation for look-ups by a column of type bigint, on which it has an index. */

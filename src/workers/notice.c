@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(leadroute_notice_workers);
 bool		lr_workers_enabled = true;
 int			lr_max_executors = 2;
 int			lr_poll_interval = 1000;
-int			lr_tasks_per_transaction = 500;
+int			lr_tasks_per_transaction = 1000;
 int			lr_executor_idle_time = 60;
 int			lr_worker_lock_timeout = 2000;
 
@@ -64,7 +64,7 @@ define_settings(void)
 	DefineCustomIntVariable("leadroute.tasks_per_transaction",
 							"How many tasks an executor takes in one transaction at most.",
 							"It begins with one and takes more as long as they are done quickly.",
-							&lr_tasks_per_transaction, 500, 1, 10000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&lr_tasks_per_transaction, 1000, 1, 10000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("leadroute.executor_idle_time",
 							"How long an executor waits for more work before it ends.",
 							"The last one of a database stays.",

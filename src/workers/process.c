@@ -238,7 +238,7 @@ lr_process_end(LrDatabaseState state)
 	{
 		LWLockAcquire(lr_shared->lock, LW_EXCLUSIVE);
 		if (database->state == LR_DATABASE_RUNNING)
-			database->state = database->asks == asks ? state : LR_DATABASE_ASK;
+			database->state = state == LR_DATABASE_OFF || database->asks == asks ? state : LR_DATABASE_ASK;
 		lr_database_wake(database);
 		LWLockRelease(lr_shared->lock);
 	}

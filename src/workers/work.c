@@ -13,6 +13,7 @@
  */
 #include "workers/workers.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pipeline/pipeline.h"
@@ -22,6 +23,7 @@
 #include "utils/datum.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
+#include "workers/task_rows.h"
 
 PG_FUNCTION_INFO_V1(leadroute_do_work);
 
@@ -374,20 +376,28 @@ is_taken(const LrContinuation *item)
 static int
 remove_tasks(const LrContinuation *items, int n)
 {
-	LrIdentity	identity;
-	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID};
-	Datum		values[2];
-	Columns		columns = columns_of(items, n, is_taken);
+	LrTaskRows *rows = NULL;
+	int			nremoved = 0;
 
-	if (columns.n == 0)
-		return 0;
-	values[0] = lr_int8_array(columns.run_ids, columns.n);
-	values[1] = lr_array(columns.step_nos, NULL, columns.n, INT4OID);
-	lr_sql_begin(&identity);
-	lr_sql_kept(LR_PLAN_TASKS_DONE, "DELETE FROM leadroute.tasks t USING unnest($1, $2) AS x (run_id, step_no) WHERE t.run_id = x.run_id AND t.step_no = x.step_no",
-				2, types, values, NULL);
-	lr_sql_end(&identity);
-	return columns.n;
+	for (int i = 0; i < n; i++)
+	{
+		LrTaskRow	row;
+
+		if (!is_taken(&items[i]))
+			continue;
+		nremoved++;
+		if (rows == NULL)
+		{
+			CommandCounterIncrement();
+			rows = lr_task_rows_open();
+		}
+		/* nobody else changes what this transaction has locked */
+		if (lr_task_row_find(rows, items[i].run_id, items[i].step + 1, &row))
+			(void) lr_task_row_delete(rows, &row);
+	}
+	if (rows)
+		lr_task_rows_close(rows);
+	return nremoved;
 }
 
 static bool

@@ -96,7 +96,8 @@ RESET ROLE;
 BEGIN;
 CREATE ROLE workers_tenant;
 CREATE SCHEMA workers_apart AUTHORIZATION workers_tenant;
-CREATE TABLE workers_apart.leads (lead_id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), name text, source text);
+CREATE TABLE workers_apart.leads (lead_id bigint PRIMARY KEY DEFAULT nextval('leadroute.lead_ids'), name text, source text) PARTITION BY RANGE (lead_id);
+CREATE TABLE workers_apart.all_leads PARTITION OF workers_apart.leads DEFAULT;
 SELECT leadroute.attach_table('workers_apart.leads', policy => 'workers') > 0 AS attached;
 ALTER TABLE workers_apart.leads OWNER TO workers_tenant;
 CREATE FUNCTION workers_act(lead jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
