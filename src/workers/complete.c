@@ -21,6 +21,9 @@
 
 PG_FUNCTION_INFO_V1(leadroute_complete_tasks);
 
+/* Who gives back so many tasks at a time will do so again. */
+#define MANY 100
+
 /* A task that somebody gives back. */
 typedef struct Given
 {
@@ -72,6 +75,8 @@ leadroute_complete_tasks(PG_FUNCTION_ARGS)
 	if (n == 0)
 		return (Datum) 0;
 	check(fcinfo);
+	if (n >= MANY)
+		lr_keep_memory();
 	find_held(results, n);
 	if (go_on(results, n, &givers) > 0)
 		tell_breakers(givers);

@@ -9,7 +9,6 @@
 #include "workers/processes.h"
 
 #ifdef __GLIBC__
-#include <malloc.h>
 #endif
 
 #include "portability/instr_time.h"
@@ -22,7 +21,6 @@ static int	at_a_time = 1;
 static int	taken;
 static bool again;				/* there may be more to do at once */
 
-static void keep_memory(void);
 static bool work(void);
 static void call_another(void);
 static void work_body(void *argument);
@@ -35,7 +33,7 @@ leadroute_executor_main(Datum argument)
 	LrDatabase *database;
 
 	lr_process_begin();
-	keep_memory();
+	lr_keep_memory();
 	database = lr_process_database;
 	for (;;)
 	{
@@ -65,19 +63,6 @@ leadroute_executor_main(Datum argument)
 		if (GetCurrentTimestamp() >= idle_since + lr_executor_idle_time * USECS_PER_SEC && !is_last())
 			lr_process_end(LR_DATABASE_RUNNING);
 	}
-}
-
-/*
- * Has the C library keep what a transaction gave back for the next one, which wants as much again: to get it from the kernel anew, page by
- * page, took a sixth of an executor's time.
- */
-static void
-keep_memory(void)
-{
-#ifdef __GLIBC__
-	(void) mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
-	(void) mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
-#endif
 }
 
 /* Does some tasks; false if that failed. */

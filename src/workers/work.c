@@ -13,6 +13,8 @@
  */
 #include "workers/workers.h"
 
+#include <malloc.h>
+
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -147,6 +149,24 @@ bool
 lr_work_passed_over(void)
 {
 	return passed_over;
+}
+
+/*
+ * Has the C library keep what a transaction gave back for the next one, which wants as much again: to get it from the kernel anew, page by
+ * page, took a sixth of the time of executors, and of agents that give back hundreds of tasks at a time.
+ */
+void
+lr_keep_memory(void)
+{
+#ifdef __GLIBC__
+	static bool kept = false;
+
+	if (kept)
+		return;
+	(void) mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+	(void) mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
+	kept = true;
+#endif
 }
 
 /* Does tasks in the session of the caller; see the SQL comment. */

@@ -24,6 +24,7 @@ extern bool lr_is_copy(void);
 
 /* work.c */
 extern int	lr_work(int max);
+extern void lr_keep_memory(void);
 extern void lr_work_enter(int64 run_id, int step_no, int attempts_before, int64 limit);
 extern void lr_work_leave(void);
 extern bool lr_work_passed_over(void);
