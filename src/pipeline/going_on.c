@@ -35,6 +35,7 @@ static struct
 	int			n;
 } in_hand;
 
+static int	leave_out_unasked(LrWaiting *waiting, int n);
 static bool same_batch(const LrWaiting *a, const LrWaiting *b);
 static int64 go_on(const LrWaiting *waiting, int n, const LrGoingOn *how);
 static int64 leave(const LrSource *source, const LrWaiting *waiting, int n, const char *reason);
@@ -79,8 +80,15 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 		if (i == 0 || items[i].lead_id != items[i - 1].lead_id)
 			lead_ids[nleads++] = items[i].lead_id;
 	}
-	/* whoever has them locked locks them once more */
-	waiting = lr_waiting_lock(lead_ids, &nleads, how->skip_locked, &nwaiting);
+	if (how->locked)
+	{
+		lead_ids = how->locked->lead_ids;
+		nleads = how->locked->nleads;
+		waiting = how->locked->waiting;
+		nwaiting = how->locked->nwaiting;
+	}
+	else
+		waiting = lr_waiting_lock(lead_ids, &nleads, how->skip_locked, &nwaiting);
 	/* what nobody waits for is dealt with */
 	for (int i = 0, l = 0; i < n; i++)
 	{
@@ -89,6 +97,8 @@ lr_runs_continue(LrContinuation *items, int n, const LrGoingOn *how)
 		items[i].taken = l < nleads && lead_ids[l] == items[i].lead_id;
 	}
 	lr_waiting_match(waiting, nwaiting, items, n);
+	if (how->locked)
+		nwaiting = leave_out_unasked(waiting, nwaiting);
 	if (how->check_tasks)
 		find_tasks(waiting, nwaiting);
 	PG_TRY();
@@ -143,6 +153,20 @@ find_tasks(LrWaiting *waiting, int n)
 	}
 	MemoryContextSwitchTo(saved);
 	lr_sql_end(&identity);
+}
+
+/* Takes out runs that nobody brings anything for; returns how many are left. */
+static int
+leave_out_unasked(LrWaiting *waiting, int n)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (waiting[i].nitems > 0)
+			waiting[kept++] = waiting[i];
+	}
+	return kept;
 }
 
 static bool

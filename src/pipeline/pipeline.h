@@ -263,9 +263,19 @@ typedef struct LrExecution
 	}			agents[64];		/* how they fared, as far as there is room */
 } LrExecution;
 
+/* States that somebody has locked, and the runs of those that wait. */
+typedef struct LrLocked
+{
+	int64	   *lead_ids;		/* ascending */
+	int			nleads;
+	struct LrWaiting *waiting;
+	int			nwaiting;
+} LrLocked;
+
 typedef struct LrGoingOn
 {
 	char		cause;			/* as in leadroute.entries; 0: that of the run */
+	LrLocked   *locked;			/* all that items are about, by who calls; NULL: they are to be locked */
 	bool		skip_locked;	/* leave out runs that somebody else has in hand */
 	bool		check_tasks;	/* a step that waits, and whose task is gone, is asked again */
 	LrExecution *execution;		/* of an executor; or NULL */

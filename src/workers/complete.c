@@ -53,9 +53,9 @@ static Given *read_results(FunctionCallInfo fcinfo, int *n);
 static Datum *elements_of(FunctionCallInfo fcinfo, int argument, Oid type, int n, bool **nulls);
 static void read_task(Given *result);
 static void check(FunctionCallInfo fcinfo);
-static void find_held(Given *results, int n);
+static void find_held(Given *results, int n, LrLocked *locked);
 static int	compare_leads(const void *a, const void *b);
-static int64 go_on(Given *results, int n, List **givers);
+static int64 go_on(Given *results, int n, LrLocked *locked, List **givers);
 static Giver *giver_of(List **givers, const char *holder);
 static bool by_fallback(const LrTaskRow *row, int step_no);
 static char *detail_of(const Given *result, const Giver *giver);
@@ -69,6 +69,7 @@ leadroute_complete_tasks(PG_FUNCTION_ARGS)
 	int			n;
 	Given	   *results;
 	List	   *givers = NIL;
+	LrLocked	locked = {0};
 
 	InitMaterializedSRF(fcinfo, 0);
 	results = read_results(fcinfo, &n);
@@ -77,8 +78,8 @@ leadroute_complete_tasks(PG_FUNCTION_ARGS)
 	check(fcinfo);
 	if (n >= MANY)
 		lr_keep_memory();
-	find_held(results, n);
-	if (go_on(results, n, &givers) > 0)
+	find_held(results, n, &locked);
+	if (go_on(results, n, &locked, &givers) > 0)
 		tell_breakers(givers);
 	put_refused(fcinfo, results, n);
 	return (Datum) 0;
@@ -223,13 +224,12 @@ compare_leads(const void *a, const void *b)
 
 /* Finds the tasks that are held with their tokens, locks the states of their leads, and deletes those that are still held then. */
 static void
-find_held(Given *results, int n)
+find_held(Given *results, int n, LrLocked *locked)
 {
 	Given	  **order = palloc(sizeof(Given *) * n);
 	int64	   *lead_ids = palloc(sizeof(int64) * n);
 	int			nleads = 0;
 	int			ndistinct = 0;
-	int			nwaiting;
 	LrTaskRows *rows;
 
 	for (int i = 0; i < n; i++)
@@ -256,7 +256,9 @@ find_held(Given *results, int n)
 		if (i == 0 || lead_ids[i] != lead_ids[i - 1])
 			lead_ids[ndistinct++] = lead_ids[i];
 	}
-	(void) lr_waiting_lock(lead_ids, &ndistinct, false, &nwaiting);
+	locked->waiting = lr_waiting_lock(lead_ids, &ndistinct, false, &locked->nwaiting);
+	locked->lead_ids = lead_ids;
+	locked->nleads = ndistinct;
 	rows = lr_task_rows_open();
 	for (int i = 0; i < n; i++)
 	{
@@ -280,7 +282,7 @@ find_held(Given *results, int n)
 
 /* Has the runs go on whose tasks were held; returns how many there were. */
 static int64
-go_on(Given *results, int n, List **givers)
+go_on(Given *results, int n, LrLocked *locked, List **givers)
 {
 	LrContinuation *items = palloc0(sizeof(LrContinuation) * n);
 	int			nheld = 0;
@@ -310,7 +312,7 @@ go_on(Given *results, int n, List **givers)
 		nheld++;
 	}
 	if (nheld > 0)
-		(void) lr_runs_continue(items, nheld, &(LrGoingOn) {0});
+		(void) lr_runs_continue(items, nheld, &(LrGoingOn) {.locked = locked});
 	return nheld;
 }
 
