@@ -39,6 +39,7 @@ static void scan_databases(void *argument);
 static void see_database(Form_pg_database row);
 static void forget_databases(List *found);
 static TimestampTz look_after_all(void);
+static void switch_off(void);
 static void look_after(int place, TimestampTz now, int *starting);
 static void start_scheduler(int place, TimestampTz now);
 static void retry_later(LrDatabase *database, LrDatabaseState state, TimestampTz now);
@@ -198,7 +199,10 @@ look_after_all(void)
 	int			starting = 0;
 
 	if (!lr_workers_enabled)
+	{
+		switch_off();
 		return next;
+	}
 	for (int i = 0; i < lr_shared->size; i++)
 	{
 		LrDatabase *database = &lr_shared->databases[i];
@@ -210,6 +214,21 @@ look_after_all(void)
 			next = Min(next, database->retry_at);
 	}
 	return next;
+}
+
+/* Has databases that were to get a scheduler get none: theirs may have heard that workers are off before we did, and we have asked for another. */
+static void
+switch_off(void)
+{
+	LWLockAcquire(lr_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < lr_shared->size; i++)
+	{
+		LrDatabase *database = &lr_shared->databases[i];
+
+		if (OidIsValid(database->database) && database->state == LR_DATABASE_ASK && database->scheduler.pid == 0)
+			database->state = LR_DATABASE_OFF;
+	}
+	LWLockRelease(lr_shared->lock);
 }
 
 static void
