@@ -43,14 +43,15 @@ CREATE VIEW steps AS
 
 # What both do, by the lead's country: AA is simple, BB fails the first time, CC for good, SS takes for ever the first time, TT always.
 my $command = "$folder/work.sh";
+$ENV{SLEEPERS} = "$folder/sleepers";
 append_to_file($command, <<'WORK');
 input=$(cat)
 echo "$TASK $ATTEMPT" >>"$LEDGER"
 case $input in
 *'"BB"'*) [ "$ATTEMPT" -gt 1 ] || exit 75 ;;
 *'"CC"'*) exit 3 ;;
-*'"SS"'*) [ "$ATTEMPT" -gt 1 ] || exec sleep 1000 ;;
-*'"TT"'*) exec sleep 1000 ;;
+*'"SS"'*) [ "$ATTEMPT" -gt 1 ] || { echo $$ >>"$SLEEPERS"; exec sleep 1000; } ;;
+*'"TT"'*) echo $$ >>"$SLEEPERS"; exec sleep 1000 ;;
 esac
 echo "{\"attempt\": $ATTEMPT, \"quoted\": \"it's\"}"
 WORK
@@ -68,6 +69,11 @@ export async function work({ country }, { task, attempt, signal }) {
 WORK
 
 try_agent('shell', ['bash', 'docs/external_agents/agent.sh', 'shell@1', 'bash', $command], 'status_75', 'status_3');
+# what an agent that is killed had begun is its own no more, and nobody else's
+if (-e $ENV{SLEEPERS})
+{
+	kill 'TERM', split ' ', slurp_file($ENV{SLEEPERS});
+}
 SKIP:
 {
 	my $why = install_pg();
