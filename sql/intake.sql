@@ -300,24 +300,21 @@ AS $$
 DECLARE
     source integer := (SELECT t.source_id FROM leadroute.attached_tables t WHERE t.relation = close_missing.relation);
     gone bigint[];
-    waited bigint[];
 BEGIN
     WITH lead_rows AS MATERIALIZED (
         SELECT r.lead_id FROM leadroute.attached_rows(relation) r
     ), closed AS (
         UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = reason, changed_by = by_user
         WHERE s.source_id = source AND s.closed_at IS NULL AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = s.lead_id)
-        RETURNING s.lead_id, s.outcome
+        RETURNING s.lead_id
     ), keys AS (
         DELETE FROM leadroute.lead_keys k WHERE k.source_id = source AND NOT EXISTS (SELECT FROM lead_rows r WHERE r.lead_id = k.lead_id)
     ), told AS (
         INSERT INTO leadroute.event_arrivals (kind, lead_id, source_id)
             SELECT 'lead.removed', c.lead_id, source FROM closed c WHERE leadroute.event_wanted('lead.removed') ORDER BY c.lead_id
     )
-    SELECT array_agg(c.lead_id) FILTER (WHERE p.lead_id IS NOT NULL), array_agg(c.lead_id) FILTER (WHERE c.outcome = 'pending')
-    INTO gone, waited FROM closed c LEFT JOIN leadroute.person_leads p USING (lead_id);
+    SELECT array_agg(c.lead_id) INTO gone FROM closed c JOIN leadroute.person_leads p USING (lead_id);
     PERFORM leadroute.forget_persons(gone);
-    PERFORM leadroute.forget_tasks(waited);
 END $$;
 COMMENT ON FUNCTION leadroute.close_missing(regclass, text, regrole) IS
     'Closes the states of leads whose rows an attached table no longer has, and forgets their keys; reads the table whole. Part of the triggers for TRUNCATE and for partitions that leave.';
@@ -351,7 +348,6 @@ CREATE FUNCTION leadroute.tables_dropped() RETURNS event_trigger
 AS $$
 DECLARE
     gone bigint[];
-    waited bigint[];
 BEGIN
     -- During DROP EXTENSION the table below may be gone already.
     IF to_regclass('leadroute.attached_tables') IS NOT NULL THEN
@@ -364,12 +360,10 @@ BEGIN
         ), closed AS (
             UPDATE leadroute.lead_states s SET closed_at = clock_timestamp(), closed_reason = 'table dropped', changed_by = quote_ident(session_user)::regrole
             FROM dropped d WHERE s.source_id = d.source_id AND s.closed_at IS NULL
-            RETURNING s.lead_id, s.outcome
+            RETURNING s.lead_id
         )
-        SELECT array_agg(c.lead_id) FILTER (WHERE p.lead_id IS NOT NULL), array_agg(c.lead_id) FILTER (WHERE c.outcome = 'pending')
-        INTO gone, waited FROM closed c LEFT JOIN leadroute.person_leads p USING (lead_id);
+        SELECT array_agg(c.lead_id) INTO gone FROM closed c JOIN leadroute.person_leads p USING (lead_id);
         PERFORM leadroute.forget_persons(gone);
-        PERFORM leadroute.forget_tasks(waited);
         -- What else had our trigger was a partition; the parent that it had is not told.
         IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'trigger' AND d.address_names[3] = 'leadroute_insert') THEN
             PERFORM leadroute.close_missing(t.relation, 'partition dropped', quote_ident(session_user)::regrole)

@@ -155,7 +155,6 @@ BEGIN
     END IF;
     UPDATE leadroute.lead_states s SET closed_at = coalesce(s.closed_at, at), closed_reason = 'merged', changed_by = by_user, estimated_at = NULL
     WHERE s.lead_id = ANY (news);
-    PERFORM leadroute.forget_tasks(news);
     INSERT INTO leadroute.lead_merges AS l (merged_lead_id, survivor_lead_id, merged_at, merged_by, reason)
         SELECT n, final, at, by_user, merge_states.reason FROM unnest(news) AS n
         -- One whose id was used again since.

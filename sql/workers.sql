@@ -161,17 +161,6 @@ COMMENT ON COLUMN leadroute.tasks.traceparent IS 'That of the lead, where it is 
 COMMENT ON COLUMN leadroute.tasks.inputs IS 'What the agent is given, where all of it is plain; null: it is read from the lead when the task is claimed.';
 COMMENT ON COLUMN leadroute.tasks.history IS 'Attempts that failed, an array of objects; null: none.';
 
-CREATE FUNCTION leadroute.forget_tasks(lead_ids bigint[]) RETURNS void
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp
-AS $$
-    DELETE FROM leadroute.tasks t
-    USING (SELECT x.run_id, x.step_no FROM leadroute.lead_states s JOIN leadroute.tasks x ON x.run_id = s.run_id
-           WHERE s.lead_id = ANY (lead_ids) FOR UPDATE OF x SKIP LOCKED) w
-    WHERE t.run_id = w.run_id AND t.step_no = w.step_no
-$$;
-COMMENT ON FUNCTION leadroute.forget_tasks(bigint[]) IS
-    'Removes the tasks of leads that are gone: closed, or merged into others. lead_ids: those whose states the caller closed; null: none. An executor that has one in hand finds out by itself. Part of the triggers for deleted rows and of merge_leads().';
-
 -- For statements of our own: nobody is granted them.
 CREATE FUNCTION leadroute.continue_runs(run_ids bigint[], lead_ids bigint[], step_nos integer[], outputs jsonb[], errors text[], details jsonb[]) RETURNS bigint
     LANGUAGE c STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leadroute_continue_runs';

@@ -49,6 +49,13 @@ lr_is_data_error(int sqlstate)
 bool
 lr_guard(void (*body) (void *argument), void *argument, int *sqlstate)
 {
+	return lr_guard_if(body, argument, lr_is_data_error, sqlstate);
+}
+
+/* Guards as lr_guard() does, but against the errors of which caught(SQLSTATE), asked once behind the subtransaction, says so. */
+bool
+lr_guard_if(void (*body) (void *argument), void *argument, bool (*caught) (int sqlstate), int *sqlstate)
+{
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
@@ -78,7 +85,7 @@ lr_guard(void (*body) (void *argument), void *argument, int *sqlstate)
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 		/* raised on from outside: an abort that finds our subtransaction takes it for a savepoint of the user's */
-		if (!lr_is_data_error(error->sqlerrcode))
+		if (!caught(error->sqlerrcode))
 			ReThrowError(error);
 		*sqlstate = error->sqlerrcode;
 		FreeErrorData(error);

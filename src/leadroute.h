@@ -230,8 +230,6 @@ typedef enum LrPlan
 	LR_PLAN_NAMES,
 	LR_PLAN_REMOVE_TASKS,
 	LR_PLAN_REMOVE_ASKED,
-	LR_PLAN_LOCK_STATES,
-	LR_PLAN_LOCK_STATES_SKIP,
 	LR_PLAN_WAITING_RUNS,
 	LR_PLAN_LOCK_WORK,
 	LR_PLAN_TASKS_FAILED,
@@ -253,7 +251,6 @@ typedef enum LrPlan
 	LR_PLAN_STOP_CLOCK,
 	LR_PLAN_WAITING_CLOCK,
 	LR_PLAN_WRITE_CLOCK,
-	LR_PLAN_DUE_CLOCK,
 	LR_PLAN_TELL_SLA,
 	LR_N_PLANS
 } LrPlan;
@@ -285,6 +282,7 @@ extern int64 lr_numbers_next(Oid sequence);
 
 /* ---- guard.c: running what may raise ---- */
 extern bool lr_guard(void (*body) (void *argument), void *argument, int *sqlstate);
+extern bool lr_guard_if(void (*body) (void *argument), void *argument, bool (*caught) (int sqlstate), int *sqlstate);
 extern bool lr_is_data_error(int sqlstate);
 
 #endif

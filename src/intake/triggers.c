@@ -221,7 +221,6 @@ close_leads(const LrSource *source, const int64 *lead_ids, int n)
 	LrIdentity	identity;
 	Oid			types[] = {INT8ARRAYOID, OIDOID, INT4OID};
 	Datum		values[3];
-	uint64		pending;
 
 	if (n == 0)
 		return;
@@ -229,13 +228,9 @@ close_leads(const LrSource *source, const int64 *lead_ids, int n)
 	values[1] = ObjectIdGetDatum(GetUserId());
 	values[2] = Int32GetDatum(source->source_id);
 	lr_sql_begin(&identity);
-	pending = lr_sql_kept(LR_PLAN_CLOSE,
-						  "WITH closed AS (UPDATE leadroute.lead_states SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::pg_catalog.regrole"
-						  " WHERE lead_id = ANY ($1) AND closed_at IS NULL AND source_id = $3 RETURNING outcome) SELECT FROM closed WHERE outcome = 'pending'",
-						  3, types, values, NULL);
-	/* nobody waits for what was asked for them */
-	if (pending > 0)
-		lr_sql("SELECT leadroute.forget_tasks($1)", false, 3, types, values, NULL);
+	lr_sql_kept(LR_PLAN_CLOSE,
+				"UPDATE leadroute.lead_states SET closed_at = clock_timestamp(), closed_reason = 'deleted', changed_by = $2::pg_catalog.regrole"
+				" WHERE lead_id = ANY ($1) AND closed_at IS NULL AND source_id = $3", 3, types, values, NULL);
 	/* whose last lead went is known no longer */
 	lr_sql_kept(LR_PLAN_FORGET_PERSONS, "SELECT leadroute.forget_persons($1) WHERE EXISTS (SELECT FROM leadroute.person_leads WHERE lead_id = ANY ($1))",
 				1, types, values, NULL);

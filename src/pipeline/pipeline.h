@@ -205,7 +205,6 @@ struct LrRecorder;
 /* What takes longer, in microseconds, is done while nobody's run is held. */
 #define LR_SLOW_STEP 5000
 
-#define LR_ERRCODE_STALE MAKE_SQLSTATE('L', 'R', '0', '0', '1')
 #define LR_ERRCODE_REGION MAKE_SQLSTATE('L', 'R', '0', '1', '3')
 
 extern bool lr_step_blocked(const LrStep *step, const LrRun *run);

@@ -69,6 +69,7 @@ leadroute_activate_policy(PG_FUNCTION_ARGS)
 	}
 	else if (!now)
 		ereport(NOTICE,
+				errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				errmsg("version %d of policy \"%s\" is active already: nothing is scheduled", version_number(version_id), name));
 	PG_RETURN_INT32(version_number(version_id));
 }
@@ -93,6 +94,7 @@ warn_of_unheard(int version_id)
 	lr_sql_end(&identity);
 	if (n > 0)
 		ereport(WARNING,
+				errcode(ERRCODE_WARNING),
 				errmsg("leads are held for attributes whose UPDATE does not wake them"),
 				errdetail("They wait for the whole time of the hold, or until somebody routes them by hand: %s.", list.data),
 				errhint("Attach the table with these columns in reroute_on."));

@@ -155,6 +155,7 @@ see_database(Form_pg_database row)
 		LWLockRelease(lr_shared->lock);
 		if (open && !full)
 			ereport(LOG,
+					errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					errmsg("leadroute: there are more databases than background workers can have to do with"),
 					errhint("Raise leadroute.max_databases, and restart the server."));
 		full |= open;
@@ -293,6 +294,7 @@ start_scheduler(int place, TimestampTz now)
 	LWLockRelease(lr_shared->lock);
 	if (count > 0)
 		ereport(LOG,
+				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("leadroute: there is no process free for the scheduler of database %u", database->database),
 				errhint("Raise max_worker_processes: one for each database with leadroute, leadroute.max_executors more for each, and one for the launcher."));
 }

@@ -9,7 +9,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/elog.h"
-#include "utils/resowner.h"
 
 PG_FUNCTION_INFO_V1(leadroute_run_pending);
 
@@ -23,7 +22,8 @@ typedef struct Part
 
 static int64 do_part(int duty, int max);
 static void part_body(void *argument);
-static bool try_part(Part *part, int *sqlstate);
+static bool is_of_task(int sqlstate);
+static bool is_of_duty(int sqlstate);
 
 /* Does what workers do, in the caller's transaction; see the SQL comment. */
 Datum
@@ -76,7 +76,8 @@ do_part(int duty, int max)
 	Part		part = {.duty = duty,.max = max};
 	int			sqlstate;
 
-	if (try_part(&part, &sqlstate))
+	/* raises what is the session's own affair, or nobody's in particular */
+	if (lr_guard_if(part_body, &part, duty < 0 ? is_of_task : is_of_duty, &sqlstate))
 		return part.did;
 	if (duty < 0)
 	{
@@ -100,42 +101,21 @@ part_body(void *argument)
 	part->did = part->duty < 0 ? lr_work(part->max) : lr_duty_call(part->duty, part->max);
 }
 
-/* Does a part in a subtransaction. False if it failed; raises what is the session's own affair, or nobody's in particular. */
+/* A snapshot of the whole transaction's does not get better: its conflicts are the session's own affair. */
 static bool
-try_part(Part *part, int *sqlstate)
+is_hopeless(int sqlstate)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
+	return IsolationUsesXactSnapshot() && ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(MAKE_SQLSTATE('4', '0', '0', '0', '0'));
+}
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		part_body(part);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-		bool		reported;
+static bool
+is_of_task(int sqlstate)
+{
+	return lr_work_failed(sqlstate) && !is_hopeless(sqlstate);
+}
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		*sqlstate = error->sqlerrcode;
-		reported = part->duty < 0 ? lr_work_failed(error->sqlerrcode) : error->sqlerrcode != ERRCODE_QUERY_CANCELED;
-		/* a snapshot of the whole transaction's does not get better */
-		if (!reported || (IsolationUsesXactSnapshot() && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(MAKE_SQLSTATE('4', '0', '0', '0', '0'))))
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+static bool
+is_of_duty(int sqlstate)
+{
+	return sqlstate != ERRCODE_QUERY_CANCELED && !is_hopeless(sqlstate);
 }

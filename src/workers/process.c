@@ -336,6 +336,7 @@ note_error(const char *doing, ErrorData *error)
 	}
 	if (count > 0)
 		ereport(LOG,
+				errcode(sqlstate),
 				errmsg("leadroute: a worker failed in database \"%s\" while it was %s: SQLSTATE %s in %s",
 					   database_name ? database_name : "", doing, unpack_sql_state(sqlstate), error->funcname ? error->funcname : "a function"),
 				errdetail("Errors of this kind since the last such line: " INT64_FORMAT ".", count),

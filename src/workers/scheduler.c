@@ -99,6 +99,7 @@ look_or_leave(void)
 		LWLockRelease(lr_shared->lock);
 		if (count > 0)
 			ereport(LOG,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg(found == LR_DATABASE_COPY ? "leadroute: database %u is a copy: no workers there" :
 						   "leadroute: database %u has the extension in another version than the library's: no workers there", MyDatabaseId),
 					errhint(found == LR_DATABASE_COPY ? "Once nothing else acts for these leads, call leadroute.resume_after_restore()." :
@@ -236,6 +237,7 @@ start_executor(int number)
 	LWLockRelease(lr_shared->lock);
 	if (count > 0)
 		ereport(LOG,
+				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("leadroute: there is no process free for an executor of database %u", MyDatabaseId),
 				errhint("Raise max_worker_processes: one for each database with leadroute, leadroute.max_executors more for each, and one for the launcher."));
 }
